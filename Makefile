@@ -1,0 +1,49 @@
+# make demo: train on real photographs, restore an unseen one, show it.  make test: the tests.
+# Both set up .venv first, from Python 3.11 and nothing else; later runs reuse it.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+READY := $(VENV)/.ready
+
+PERIOD := .venv-period
+PERIOD_PIP := $(PERIOD)/bin/python -m pip --disable-pip-version-check
+PERIOD_READY := $(PERIOD)/.ready
+
+.PHONY: demo test lint test-period clean
+
+demo: $(READY)
+	$(BIN)/python -W ignore -m glsgn_plugins.demo
+
+test: $(READY) lint
+	$(BIN)/python -m pytest -q
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# BasicSR's build asks for torch, so torch comes first and BasicSR is built without isolation;
+# else pip fetches a second torch for the build alone.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt torch torchvision numpy setuptools wheel hatchling editables
+	$(PIP) install -q -c constraints.txt --no-build-isolation basicsr
+	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[basicsr,mmagic,dev]'
+	touch $@
+
+# The stack of labs that never upgraded: torch 2.1 and mmcv with its ops, compiled (15 minutes).
+test-period: $(PERIOD_READY)
+	$(PERIOD)/bin/python -m pytest -q
+
+$(PERIOD_READY): pyproject.toml constraints-period.txt
+	$(PYTHON) -m venv $(PERIOD)
+	$(PERIOD_PIP) install -q -c constraints-period.txt torch torchvision numpy setuptools wheel psutil ninja hatchling editables
+	MMCV_WITH_OPS=1 $(PERIOD_PIP) install -q -c constraints-period.txt --no-build-isolation mmcv basicsr
+	$(PERIOD_PIP) install -q -c constraints-period.txt --no-build-isolation mmagic mmengine diffusers transformers huggingface_hub albumentations pandas opencv-python openmim
+	$(PERIOD_PIP) install -q -c constraints-period.txt --no-build-isolation -e '.[basicsr,dev]'
+	touch $@
+
+clean:
+	rm -rf demo experiments results tb_logger .pytest_cache .mypy_cache .ruff_cache

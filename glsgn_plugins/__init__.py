@@ -1,0 +1,20 @@
+"""GLSGN for ultra-high-resolution image restoration, as plugins for BasicSR and MMagic.
+
+This package is the core: plain torch, no framework. ``glsgn_plugins.basicsr`` registers it in
+BasicSR.
+"""
+
+from glsgn_plugins.errors import InputError
+from glsgn_plugins.network import GLSGN, PathwayOutputs, glsgn_b, glsgn_l, glsgn_s
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GLSGN",
+    "InputError",
+    "PathwayOutputs",
+    "__version__",
+    "glsgn_b",
+    "glsgn_l",
+    "glsgn_s",
+]

@@ -1,0 +1,36 @@
+"""Errors that tell a person what to do, and the nearest-match helper that they share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong: one line that names it, what was expected, what to do.
+
+    The commands print its message without a traceback and leave with exit code 2.
+    """
+
+
+class NonFiniteLossError(RuntimeError):
+    """Training produced a loss or gradient that is not finite, and was stopped."""
+
+
+def unknown_name(what: str, name: object, known: Iterable[str]) -> InputError:
+    """An ``InputError`` for a name that does not exist.
+
+    Args:
+        what: What was looked up, with its place, e.g. ``"network_g.type"``.
+        name: What was given.
+        known: The names that exist.
+
+    Returns:
+        The error, naming the nearest match (if any is near) and all that exist.
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    # Capitals are the commonest slip of all, and difflib counts each as a different letter.
+    near = [k for k in known if k.lower() == str(name).lower()] or near
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return InputError(f"{what}: '{name}' does not exist.{hint} Known: {', '.join(known)}")
