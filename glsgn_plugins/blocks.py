@@ -1,0 +1,322 @@
+"""The parts that pathways are built from.
+
+Source: "Global-Local Stepwise Generative Network for Ultra High-Resolution Image Restoration",
+arXiv 2207.08808, Fig. framework. The figure names the blocks and draws how they follow each other;
+kernel sizes, widths, activation, skip connections and resampling are our choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from glsgn_plugins.patches import Grid, merge_patches, split_patches
+
+SCALES = 3
+"""Scales of every encoder and decoder: 1, 1/2 and 1/4 of the pathway's input (our choice)."""
+
+NEAR_ZERO = 2e-6
+"""Standard deviation of the weights whose output must start near 0, yet pass a gradient on."""
+
+
+def near_zero_(conv: nn.Conv2d, bias: float = 0.0) -> nn.Conv2d:
+    """Initialise a convolution so that it puts out about ``bias`` whatever comes in."""
+    nn.init.normal_(conv.weight, std=NEAR_ZERO)
+    if conv.bias is not None:
+        nn.init.constant_(conv.bias, bias)
+    return conv
+
+
+def run(block: nn.Module, *args: Tensor | None, checkpointing: bool) -> Tensor:
+    """Run a block, and where asked for, recompute its activations in the backward pass."""
+    if checkpointing and torch.is_grad_enabled():
+        return checkpoint(block, *args, use_reentrant=False)
+    return block(*args)
+
+
+class ResidualBlock(nn.Module):
+    """``x + conv3x3(LeakyReLU(conv3x3(x)))``, on ``(N, width, H, W)`` (our choice of layers)."""
+
+    def __init__(self, width: int, hidden: int | None = None) -> None:
+        super().__init__()
+        hidden = hidden or width
+        self.conv1 = nn.Conv2d(width, hidden, 3, padding=1)
+        self.act = nn.LeakyReLU(0.2, inplace=True)
+        self.conv2 = nn.Conv2d(hidden, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(self.act(self.conv1(x)))
+
+
+class PatchNorm(nn.Module):
+    """Normalise each channel, with the statistics of all patches of an image in common.
+
+    One mean and one variance per image and channel, then one learned scale and shift: so no patch
+    is restored brighter or stronger than its neighbour (name and place: paper, Fig. framework;
+    statistics: our choice). Statistics are computed in float32 also under autocast.
+
+    Args:
+        width: Channels.
+        pooled: ``False`` takes the statistics of each patch apart (the ablation).
+    """
+
+    def __init__(self, width: int, pooled: bool = True, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.pooled = pooled
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor, patches: int) -> Tensor:
+        """``x``: ``(N * patches, width, h, w)``, of which ``patches`` in a row are one image's."""
+        var, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
+        if self.pooled and patches > 1:
+            c = x.shape[1]
+            means = mean.reshape(-1, patches, c)
+            # Patches are of one size, so: total variance = mean of variances + variance of means.
+            between, mean = torch.var_mean(means, dim=1, correction=0, keepdim=True)
+            var = var.reshape(-1, patches, c).mean(dim=1, keepdim=True) + between
+            mean = mean.expand(-1, patches, -1).reshape(-1, c)
+            var = var.expand(-1, patches, -1).reshape(-1, c)
+        scale = self.weight.float() * torch.rsqrt(var + self.eps)
+        shift = self.bias.float() - mean * scale
+        return torch.addcmul(
+            shift[:, :, None, None].to(x.dtype), x, scale[:, :, None, None].to(x.dtype)
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.numel()}, pooled={self.pooled}"
+
+
+class SpatialAttention(nn.Module):
+    """One weight in (0, 1) for each place, from the mean and maximum over channels.
+
+    ``sigmoid(conv7x7([mean_c x, max_c x, *guides]))`` (place: paper, Fig. framework; layers: our
+    choice).
+
+    Args:
+        guides: How many single-channel maps are seen beside the feature.
+    """
+
+    def __init__(self, guides: int = 0) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2 + guides, 1, 7, padding=3)
+
+    def forward(self, x: Tensor, *guides: Tensor) -> Tensor:
+        """``x``: ``(N, C, H, W)``; ``guides``: ``(N, 1, H, W)``. Returns ``(N, 1, H, W)``."""
+        pooled = [x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)]
+        maps = [m.to(x.dtype) for m in (*pooled, *guides)]
+        return torch.sigmoid(self.conv(torch.cat(maps, dim=1)))
+
+
+class Encoder(nn.Module):
+    """Image to features at three scales: stem, then residual blocks, halving in between.
+
+    Channels double with each scale. Features of other pathways are added before the residual
+    blocks of the scale at which they fit without resampling, through 1x1 convolutions.
+
+    Args:
+        width: Channels at the full scale.
+        blocks: Residual blocks at full, half and quarter scale.
+        injected: For each feature of another pathway, by name, its scale (0 full, 1 half, 2
+            quarter) and its channels.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        blocks: Sequence[int],
+        injected: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+    ) -> None:
+        super().__init__()
+        widths = [width * 2**s for s in range(SCALES)]
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(w) for _ in range(n))) for w, n in zip(widths, blocks)
+        )
+        # Kernel and stride of 2: no pixel of a neighbouring patch is ever wanted.
+        self.downs = nn.ModuleList(nn.Conv2d(w, 2 * w, 2, stride=2) for w in widths[:-1])
+        self.injection_scales = {name: scale for name, (scale, _) in injected.items()}
+        self.injections = nn.ModuleDict(
+            {name: nn.Conv2d(c, widths[scale], 1) for name, (scale, c) in injected.items()}
+        )
+
+    def forward(self, x: Tensor, injected: Mapping[str, Tensor]) -> list[Tensor]:
+        """Features at full, half and quarter scale.
+
+        Args:
+            x: ``(N, 3, H, W)``.
+            injected: Features of other pathways by name; those not asked for are left out.
+        """
+        features: list[Tensor] = []
+        x = self.stem(x)
+        for scale, stage in enumerate(self.stages):
+            if scale:
+                x = self.downs[scale - 1](x)
+            for name, conv in self.injections.items():
+                if self.injection_scales[name] == scale:
+                    x = x + conv(injected[name])
+            x = stage(x)
+            features.append(x)
+        return features
+
+
+class Decoder(nn.Module):
+    """Features at three scales to one at the full scale, coarse to fine.
+
+    At each scale residual blocks, then Patch Norm (paper, Fig. framework); the encoder's feature of
+    the same scale is added after up-sampling (our choice).
+
+    Args:
+        width: Channels at the full scale.
+        blocks: Residual blocks at full, half and quarter scale.
+        norm: ``"pooled"``, ``"per_patch"`` or ``"none"``.
+    """
+
+    def __init__(self, width: int, blocks: Sequence[int], norm: str) -> None:
+        super().__init__()
+        widths = [width * 2**s for s in range(SCALES)]
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(w) for _ in range(n))) for w, n in zip(widths, blocks)
+        )
+        self.norms = nn.ModuleList(
+            PatchNorm(w, pooled=norm == "pooled") for w in widths if norm != "none"
+        )
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(2 * w, 4 * w, 1), nn.PixelShuffle(2)) for w in widths[:-1]
+        )
+
+    def forward(self, features: list[Tensor], patches: int) -> tuple[Tensor, Tensor]:
+        """``features``: full, half and quarter scale, each ``(N * patches, C, h, w)``.
+
+        Returns the decoded feature at full scale, and the one at half scale that is passed on.
+        """
+        x = features[-1]
+        decoded: list[Tensor] = []
+        for scale in reversed(range(SCALES)):
+            if scale < SCALES - 1:
+                x = self.ups[scale](x) + features[scale]
+            x = self.stages[scale](x)
+            if self.norms:
+                x = self.norms[scale](x, patches)
+            decoded.append(x)
+        return decoded[-1], decoded[-2]
+
+
+class GlobalPathway(nn.Module):
+    """The whole image, scaled down: encoder, decoder, spatial attention, output convolution.
+
+    Paper, Fig. framework. Its feature and its attention map go to every local pathway.
+    """
+
+    def __init__(self, width: int, blocks: Sequence[int]) -> None:
+        super().__init__()
+        self.encoder = Encoder(width, blocks)
+        self.decoder = Decoder(width, blocks, norm="none")
+        self.attention = SpatialAttention()
+        self.head = near_zero_(nn.Conv2d(width, 3, 3, padding=1))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``image``: I4, ``(N, 3, h, w)``.
+
+        Returns B_g ``(N, 3, h, w)``, A_g ``(N, 1, h, w)`` and F_g ``(N, width, h, w)``.
+        """
+        feature, _ = self.decoder(self.encoder(image, {}), patches=1)
+        attention = self.attention(feature)
+        return image + self.head(feature * attention), attention, feature
+
+
+class LocalPathway(nn.Module):
+    """Patches of one resolution: encoder, attention (PAC), joining, decoder.
+
+    Paper, Fig. framework. The encoder works on patches of ``grid``; after the attention they are
+    joined to ``merged``, the grid of the next pathway, on which the decoder works.
+
+    Args:
+        width: Channels at the full scale.
+        blocks: Residual blocks at full, half and quarter scale.
+        grid: Patches of the encoder.
+        merged: Patches of the decoder.
+        global_scale: The encoder's scale at which F_g has this pathway's resolution.
+        global_width: Channels of F_g, or ``None`` where it isn't passed.
+        previous_width: Channels of F_(i-1), or ``None`` where it isn't passed.
+        guides: Attention maps that PAC sees beside the feature (A_g, A_(i-1)), or ``None`` for no
+            PAC at all.
+        norm: See :class:`Decoder`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        blocks: Sequence[int],
+        grid: Grid,
+        merged: Grid,
+        *,
+        global_scale: int,
+        global_width: int | None,
+        previous_width: int | None,
+        guides: int | None,
+        norm: str,
+    ) -> None:
+        super().__init__()
+        self.grid, self.merged = grid, merged
+        injected = {}
+        if global_width is not None:
+            injected["from_global"] = (global_scale, global_width)
+        if previous_width is not None:
+            injected["from_previous"] = (0, previous_width)
+        self.encoder = Encoder(width, blocks, injected)
+        self.attention = SpatialAttention(guides) if guides is not None else None
+        self.decoder = Decoder(width, blocks, norm)
+        self.head = near_zero_(nn.Conv2d(width, 3, 3, padding=1))
+
+    def encode(
+        self, image: Tensor, f_global: Tensor, f_previous: Tensor | None, *guides: Tensor
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Features at three scales, the coarsest attended, on ``merged``; and A_i, whole.
+
+        Args:
+            image: I_i, ``(N, 3, H, W)``.
+            f_global: F_g, ``(N, C, H/s, W/s)`` at the scale where it fits.
+            f_previous: F_(i-1) on this pathway's grid, at its full scale.
+            *guides: A_g and, past the first pathway, A_(i-1): whole maps at least as large as E_i.
+        """
+        injected = {"from_global": split_patches(f_global, self.grid)}
+        if f_previous is not None:
+            injected["from_previous"] = f_previous
+        features = self.encoder(split_patches(image, self.grid), injected)
+        attention = None
+        if self.attention is not None:
+            size = (image.shape[2] >> (SCALES - 1), image.shape[3] >> (SCALES - 1))
+            local = [split_patches(shrink(guide, size), self.grid) for guide in guides]
+            attention = self.attention(features[-1], *local)
+            features[-1] = features[-1] * attention
+            attention = merge_patches(attention, self.grid)
+        return [merge_patches(f, self.grid, self.merged) for f in features], attention
+
+    def decode(self, image: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """B_i ``(N, 3, H, W)``, and F_i at half scale on ``merged``."""
+        feature, passed_on = self.decoder(features, self.merged[0] * self.merged[1])
+        return image + merge_patches(self.head(feature), self.merged), passed_on
+
+    def forward(
+        self, image: Tensor, f_global: Tensor, f_previous: Tensor | None, *guides: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """B_i, F_i on ``merged`` and A_i; arguments as in :meth:`encode`."""
+        features, attention = self.encode(image, f_global, f_previous, *guides)
+        return *self.decode(image, features), attention
+
+
+def shrink(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Average ``(N, C, H, W)`` over whole cells down to ``size``, which divides its own.
+
+    The one way in which images and maps are made smaller here (our choice): it doesn't alias, and
+    what shrinks to half twice is what shrinks to a quarter.
+    """
+    factor = x.shape[2] // size[0], x.shape[3] // size[1]
+    return x if factor == (1, 1) else F.avg_pool2d(x, factor)

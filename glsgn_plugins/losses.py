@@ -1,0 +1,90 @@
+"""Losses over the outputs of all pathways. Plain torch; both frameworks register them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glsgn_plugins.blocks import shrink
+from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.network import PATHWAY_SCALES
+
+PATHWAYS = ("1", "2", "3", "g")
+"""Names of the pathways, in the order of :attr:`~glsgn_plugins.network.PathwayOutputs.pathways`."""
+
+
+def _charbonnier(x: Tensor, y: Tensor) -> Tensor:
+    return torch.sqrt((x - y) ** 2 + 1e-6).mean()
+
+
+CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": F.l1_loss,
+    "charbonnier": _charbonnier,
+    "mse": F.mse_loss,
+}
+
+
+def at_scale(image: Tensor, scale: int) -> Tensor:
+    """The image as a pathway sees it: reflected to a multiple of ``scale``, then averaged.
+
+    Args:
+        image: ``(N, C, H, W)``.
+        scale: 1, 2 or 4, see :data:`~glsgn_plugins.network.PATHWAY_SCALES`.
+
+    Returns:
+        ``(N, C, ceil(H / scale), ceil(W / scale))``.
+    """
+    rows, cols = -image.shape[2] % scale, -image.shape[3] % scale
+    if rows or cols:
+        image = F.pad(image, (0, cols, 0, rows), mode="reflect")
+    return shrink(image, (image.shape[2] // scale, image.shape[3] // scale))
+
+
+class PathwayReconstructionLoss(nn.Module):
+    """Every pathway's output against the truth at its scale (our choice).
+
+    Args:
+        loss_weight: Weight of the sum.
+        weights: Weights of pathways 1, 2, 3 and the global one in the sum.
+        criterion: ``"l1"``, ``"charbonnier"`` (epsilon 1e-3) or ``"mse"``.
+
+    Raises:
+        InputError: An unknown criterion, or not four weights.
+    """
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        criterion: str = "l1",
+    ) -> None:
+        super().__init__()
+        if criterion not in CRITERIA:
+            raise unknown_name("PathwayReconstructionLoss criterion", criterion, CRITERIA)
+        if len(weights) != len(PATHWAYS):
+            raise InputError(
+                "PathwayReconstructionLoss weights: expected four, of pathways 1, 2, 3 and the "
+                f"global one; got {list(weights)}"
+            )
+        self.criterion = CRITERIA[criterion]
+        self.weights = [loss_weight * w for w in weights]
+
+    def terms(self, pathways: Sequence[Tensor], gt: Tensor) -> dict[str, Tensor]:
+        """Weighted scalars by name: ``pathway_1``, ``pathway_2``, ``pathway_3``, ``pathway_g``.
+
+        Args:
+            pathways: B_1, B_2, B_3, B_g, as in :class:`~glsgn_plugins.network.PathwayOutputs`.
+            gt: ``(N, 3, H, W)``, RGB in [0, 1].
+        """
+        truths = {scale: at_scale(gt, scale) for scale in sorted(set(PATHWAY_SCALES))}
+        return {
+            f"pathway_{name}": weight * self.criterion(output.to(gt.dtype), truths[scale])
+            for name, weight, output, scale in zip(PATHWAYS, self.weights, pathways, PATHWAY_SCALES)
+        }
+
+    def forward(self, pathways: Sequence[Tensor], gt: Tensor) -> Tensor:
+        """The sum of :meth:`terms`, a scalar."""
+        return torch.stack(list(self.terms(pathways, gt).values())).sum()

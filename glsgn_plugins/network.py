@@ -1,0 +1,249 @@
+"""GLSGN: the network, and its named sizes.
+
+Source: "Global-Local Stepwise Generative Network for Ultra High-Resolution Image Restoration",
+Feng, Ji, Pei, Chen, Zhang, Lu, arXiv 2207.08808. The pathways, what they pass to each other and the
+fusion follow its Fig. framework and Fig. laplacian_pyramid; docstrings say where a choice is ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glsgn_plugins.blocks import SCALES, GlobalPathway, LocalPathway, run, shrink
+from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.fusion import LaplacianFusion, SumFusion
+from glsgn_plugins.patches import Grid
+
+PATHWAY_SCALES = (1, 2, 4, 4)
+"""How much smaller than the image pathways 1, 2, 3 and the global one work (paper)."""
+
+PATCH_NORMS = ("pooled", "per_patch", "none")
+FUSIONS = ("laplacian", "sum")
+MIN_SIZE = 32
+
+
+class PathwayOutputs(NamedTuple):
+    """What :class:`GLSGN` returns in training with ``return_pathways``.
+
+    Attributes:
+        restored: B_out, ``(N, 3, H, W)``.
+        pathways: B_1, B_2, B_3 and B_g: ``(N, 3, ceil(H / s), ceil(W / s))``, s = 1, 2, 4, 4.
+        attentions: A_1, A_2, A_3 and A_g: ``(N, 1, h, w)`` in (0, 1), over the padded image of
+            P x Q pixels (see :attr:`GLSGN.size_multiple`), h = P / 4, P / 8, P / 16 and P / 4,
+            and w likewise. A_g alone where ``attention`` is off.
+    """
+
+    restored: Tensor
+    pathways: tuple[Tensor, ...]
+    attentions: tuple[Tensor, ...]
+
+
+class GLSGN(nn.Module):
+    """Global-local stepwise generative network.
+
+    Three local pathways restore patches of the image at full, half and quarter size, stepwise: the
+    patches that pathway i decodes are those that pathway i + 1 encodes. A global pathway sees the
+    whole image at quarter size and passes its feature and its attention to all three. A Laplacian
+    pyramid joins the four outputs. Every pathway predicts a residual, and the untrained network
+    returns its input to within 1e-3.
+
+    Args:
+        widths: Channels at full scale of pathways 1, 2, 3 and the global one; they double with each
+            of the two further scales (our choice).
+        blocks: Residual blocks of every encoder and decoder at full, half and quarter scale (our
+            choice).
+        grids: Rows and columns of patches of pathways 1, 2, 3 (paper: 4x4, 2x2, 2x1). Pathway i
+            decodes on the grid of pathway i + 1, the last one on the whole.
+        global_features: Pass F_g to the local encoders.
+        local_features: Pass F_1 and F_2 to the next pathway's encoder.
+        attention: The blocks PAC_i of the local pathways.
+        patch_norm: ``"pooled"`` (statistics of all patches of an image), ``"per_patch"`` or
+            ``"none"``.
+        fusion: ``"laplacian"`` (paper) or ``"sum"`` (up-sample and add).
+        return_pathways: In training mode return :class:`PathwayOutputs`.
+        checkpointing: In training, recompute each pathway in the backward pass: less memory on
+            large crops, about a third more time.
+
+    Raises:
+        InputError: A value above is not possible; it says which and what is.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (16, 24, 32, 32),
+        blocks: Sequence[int] = (1, 1, 1),
+        grids: Sequence[Sequence[int]] = ((4, 4), (2, 2), (2, 1)),
+        *,
+        global_features: bool = True,
+        local_features: bool = True,
+        attention: bool = True,
+        patch_norm: str = "pooled",
+        fusion: str = "laplacian",
+        return_pathways: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_counts("widths", widths, 4)
+        _check_counts("blocks", blocks, SCALES)
+        self.grids = _check_grids(grids)
+        if patch_norm not in PATCH_NORMS:
+            raise unknown_name("GLSGN patch_norm", patch_norm, PATCH_NORMS)
+        if fusion not in FUSIONS:
+            raise unknown_name("GLSGN fusion", fusion, FUSIONS)
+        self.return_pathways = return_pathways
+        self.checkpointing = checkpointing
+
+        *local_widths, global_width = widths
+        self.global_pathway = GlobalPathway(global_width, blocks)
+        self.local_pathways = nn.ModuleList(
+            LocalPathway(
+                width,
+                blocks,
+                grid=self.grids[i],
+                merged=self.grids[i + 1] if i < 2 else (1, 1),
+                # F_g is a quarter of the image, which pathway 1 has at its quarter scale,
+                # pathway 2 at its half scale and pathway 3 at its full scale.
+                global_scale=SCALES - 1 - i,
+                global_width=global_width if global_features else None,
+                # F_(i-1) comes from the half scale of a decoder whose channels double there.
+                previous_width=2 * widths[i - 1] if i and local_features else None,
+                guides=(2 if i else 1) if attention else None,
+                norm=patch_norm,
+            )
+            for i, width in enumerate(local_widths)
+        )
+        self.fusion = LaplacianFusion() if fusion == "laplacian" else SumFusion()
+
+    @property
+    def size_multiple(self) -> Grid:
+        """Rows and columns of which inputs are padded to a multiple, by reflection.
+
+        So that each patch of each pathway has whole pixels at the coarsest of its scales.
+        """
+        coarsest = 2 ** (SCALES - 1)
+        grids = (*self.grids, (1, 1))
+        rows, cols = (
+            math.lcm(*(s * g[side] * coarsest for s, g in zip(PATHWAY_SCALES, grids)))
+            for side in (0, 1)
+        )
+        return rows, cols
+
+    def forward(self, lq: Tensor) -> Tensor | PathwayOutputs:
+        """Restore images.
+
+        Args:
+            lq: ``(N, 3, H, W)``, RGB in [0, 1], H and W from 32 up.
+
+        Returns:
+            The restored images, ``(N, 3, H, W)``, not clipped; or :class:`PathwayOutputs` in
+            training mode with ``return_pathways``.
+
+        Raises:
+            InputError: The shape is another.
+        """
+        height, width = _check_image(lq)
+        image = _pad(lq, self.size_multiple)
+        rows, cols = image.shape[2:]
+        half = shrink(image, (rows // 2, cols // 2))
+        quarter = shrink(half, (rows // 4, cols // 4))
+        images = (image, half, quarter)
+
+        keep = self.training and self.checkpointing
+        b_global, a_global, f_global = run(self.global_pathway, quarter, checkpointing=keep)
+        outputs: list[Tensor] = []
+        attentions: list[Tensor] = []
+        passed_on: Tensor | None = None
+        for pathway, source in zip(self.local_pathways, images):
+            guides = (a_global, *attentions[-1:])
+            output, passed_on, attention = run(
+                pathway, source, f_global, passed_on, *guides, checkpointing=keep
+            )
+            outputs.append(output)
+            if attention is not None:
+                attentions.append(attention)
+        outputs.append(b_global)
+        attentions.append(a_global)
+
+        if isinstance(self.fusion, SumFusion):
+            changes = (b - i for b, i in zip(outputs[1:], (half, quarter, quarter)))
+            restored = self.fusion(outputs[0], *changes)
+        else:
+            restored = self.fusion(*outputs)
+        restored = restored[:, :, :height, :width]
+        if not (self.training and self.return_pathways):
+            return restored
+        cropped = tuple(
+            b[:, :, : -(-height // s), : -(-width // s)] for b, s in zip(outputs, PATHWAY_SCALES)
+        )
+        return PathwayOutputs(restored, cropped, tuple(attentions))
+
+
+def _check_counts(name: str, values: Sequence[int], length: int) -> None:
+    """Positive whole numbers, ``length`` of them."""
+    if (
+        not isinstance(values, Sequence)
+        or len(values) != length
+        or not all(isinstance(v, int) and v > 0 for v in values)
+    ):
+        raise InputError(f"GLSGN {name}: expected {length} positive whole numbers, got {values!r}")
+
+
+def _check_grids(grids: Sequence[Sequence[int]]) -> tuple[Grid, ...]:
+    """Three grids, each divided by the next."""
+    if not isinstance(grids, Sequence) or len(grids) != 3:
+        raise InputError(f"GLSGN grids: expected three pairs (rows, columns), got {grids!r}")
+    for i, grid in enumerate(grids, 1):
+        _check_counts(f"grids, pathway {i}", grid, 2)
+    pairs: list[Grid] = [(grid[0], grid[1]) for grid in grids]
+    for i, (fine, coarse) in enumerate(pairwise(pairs), 1):
+        if fine[0] % coarse[0] or fine[1] % coarse[1]:
+            raise InputError(
+                f"GLSGN grids: the patches of pathway {i}, {list(fine)}, can't be joined to those "
+                f"of pathway {i + 1}, {list(coarse)}; each side must be a multiple of the next"
+            )
+    return tuple(pairs)
+
+
+def _check_image(lq: Tensor) -> tuple[int, int]:
+    if lq.ndim != 4 or lq.shape[1] != 3:
+        raise InputError(
+            f"GLSGN expects images of shape (N, 3, H, W), RGB in [0, 1]; got {tuple(lq.shape)}"
+        )
+    height, width = lq.shape[2:]
+    if height < MIN_SIZE or width < MIN_SIZE:
+        raise InputError(
+            f"GLSGN expects images of at least {MIN_SIZE}x{MIN_SIZE} pixels; got {height}x{width}"
+        )
+    return height, width
+
+
+def _pad(x: Tensor, multiple: Grid) -> Tensor:
+    """Reflect ``(N, C, H, W)`` at the bottom and right up to a multiple."""
+    rows, cols = -x.shape[2] % multiple[0], -x.shape[3] % multiple[1]
+    if rows >= x.shape[2] or cols >= x.shape[3]:
+        raise InputError(
+            f"an image of {x.shape[2]}x{x.shape[3]} is too small for these patch grids, which need "
+            f"a multiple of {multiple[0]}x{multiple[1]}; use smaller grids or a larger image"
+        )
+    return F.pad(x, (0, cols, 0, rows), mode="reflect") if rows or cols else x
+
+
+def glsgn_s(**options: Any) -> GLSGN:
+    """Small, for an ordinary GPU or none; ``options`` as of :class:`GLSGN`."""
+    return GLSGN(**{"widths": (16, 24, 32, 32), "blocks": (1, 1, 1), **options})
+
+
+def glsgn_b(**options: Any) -> GLSGN:
+    """Base; ``options`` as of :class:`GLSGN`."""
+    return GLSGN(**{"widths": (24, 32, 48, 48), "blocks": (1, 2, 3), **options})
+
+
+def glsgn_l(**options: Any) -> GLSGN:
+    """Large; ``options`` as of :class:`GLSGN`."""
+    return GLSGN(**{"widths": (32, 48, 64, 64), "blocks": (2, 3, 4), **options})

@@ -1,0 +1,56 @@
+"""The loss over all pathways: zero where they agree with the truth, one term for each."""
+
+import pytest
+import torch
+
+from glsgn_plugins import GLSGN, InputError
+from glsgn_plugins.losses import CRITERIA, PathwayReconstructionLoss, at_scale
+
+
+def pathways_of(gt):
+    return [at_scale(gt, s) for s in (1, 2, 4, 4)]
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("size", [(64, 48), (61, 35)])
+def test_zero_at_the_truth_and_one_term_for_each_pathway(criterion, size):
+    gt = torch.rand(2, 3, *size)
+    loss = PathwayReconstructionLoss(criterion=criterion)
+    floor = 1e-3 if criterion == "charbonnier" else 0
+    terms = loss.terms(pathways_of(gt), gt)
+    assert list(terms) == ["pathway_1", "pathway_2", "pathway_3", "pathway_g"]
+    for term in terms.values():
+        assert term.item() == pytest.approx(floor, abs=1e-6)
+    for i, name in enumerate(terms):
+        outputs = pathways_of(gt)
+        outputs[i] = outputs[i] + 0.1
+        changed = loss.terms(outputs, gt)
+        assert [k for k in terms if not torch.equal(terms[k], changed[k])] == [name]
+        assert loss(outputs, gt).item() == pytest.approx(sum(v.item() for v in changed.values()))
+
+
+def test_weights_scale_their_terms():
+    gt = torch.rand(1, 3, 32, 32)
+    outputs = [p + 0.5 for p in pathways_of(gt)]
+    terms = PathwayReconstructionLoss(0.5, weights=(1, 2, 0, 4)).terms(outputs, gt)
+    assert [v.item() for v in terms.values()] == pytest.approx([0.25, 0.5, 0, 1.0])
+
+
+def test_gradcheck():
+    gt = torch.rand(1, 3, 9, 8, dtype=torch.float64)
+    outputs = [torch.rand_like(p, requires_grad=True) for p in pathways_of(gt)]
+    loss = PathwayReconstructionLoss(criterion="mse")
+    assert torch.autograd.gradcheck(lambda *o: loss(o, gt), outputs)
+
+
+def test_the_networks_own_outputs_fit():
+    x = torch.rand(1, 3, 70, 90)
+    out = GLSGN(widths=(4, 4, 4, 4), return_pathways=True)(x)
+    assert PathwayReconstructionLoss()(out.pathways, x).item() < 4e-3
+
+
+def test_wrong_options_are_named():
+    with pytest.raises(InputError, match="Did you mean 'l1'"):
+        PathwayReconstructionLoss(criterion="L1")
+    with pytest.raises(InputError, match="expected four"):
+        PathwayReconstructionLoss(weights=(1, 1))
