@@ -1,0 +1,344 @@
+"""Mends for the frameworks, applied to the running process; nobody's site-packages is edited.
+
+Each :class:`Mend` says what breaks, why, and for which versions it is. One that isn't needed does
+nothing. ``glsgn doctor`` prints them with their state.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glsgn_plugins.checkpoint import read_checkpoint, written_whole
+from glsgn_plugins.errors import InputError
+
+
+@dataclass(frozen=True)
+class Mend:
+    """One defect of a framework and what is done about it.
+
+    Attributes:
+        name: Short, for ``glsgn doctor``.
+        symptom: What a user sees without it.
+        cause: Why.
+        versions: Where it is needed.
+        needed: Tells whether this environment has the defect.
+        apply: Mends it; called once, only where needed.
+    """
+
+    name: str
+    symptom: str
+    cause: str
+    versions: str
+    needed: Callable[[], bool]
+    apply: Callable[[], None]
+
+
+_in_force: set[str] = set()
+
+
+def in_force(mend: Mend) -> bool:
+    """Whether the mend has been applied to this process."""
+    return mend.name in _in_force
+
+
+def _apply(mends: tuple[Mend, ...]) -> None:
+    for mend in mends:
+        if not in_force(mend) and mend.needed():
+            mend.apply()
+            _in_force.add(mend.name)
+
+
+def installed(package: str) -> str | None:
+    """The version of an installed distribution, or ``None``."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _require(package: str, needs: str, below: tuple[int, int], why: str) -> None:
+    if installed(package) is not None:
+        return
+    if sys.version_info >= below:
+        here = ".".join(map(str, sys.version_info[:2]))
+        last = f"{below[0]}.{below[1] - 1}"
+        raise ImportError(
+            f"{needs} doesn't install on Python {here} ({why}); use Python 3.10 to {last} for it. "
+            "The core of glsgn_plugins works without it"
+        )
+    raise ImportError(f"{needs} is not installed: pip install 'glsgn-plugins[{package}]'")
+
+
+def mend_basicsr() -> None:
+    """Make BasicSR importable and whole.
+
+    Raises:
+        ImportError: BasicSR is missing; says what to install, on which Python.
+    """
+    _require("basicsr", "BasicSR 1.4.2", (3, 13), "its setup.py can't be built there")
+    _apply(BEFORE_BASICSR)
+    _apply(AFTER_BASICSR)
+
+
+def mend_mmagic() -> None:
+    """Make MMagic's models importable.
+
+    Raises:
+        ImportError: MMagic is missing; says what to install, on which Python.
+    """
+    _require("mmagic", "MMagic 1.2.0", (3, 12), "openmim pins a setuptools that fails there")
+    _apply(BEFORE_MMAGIC)
+
+
+# --- BasicSR -------------------------------------------------------------------------------------
+
+
+def _lacks_functional_tensor() -> bool:
+    name = "torchvision.transforms.functional_tensor"
+    return name not in sys.modules and importlib.util.find_spec(name) is None
+
+
+def _alias_functional_tensor() -> None:
+    from torchvision.transforms.functional import rgb_to_grayscale
+
+    module = types.ModuleType("torchvision.transforms.functional_tensor")
+    module.__dict__["rgb_to_grayscale"] = rgb_to_grayscale
+    sys.modules[module.__name__] = module
+
+
+def _newest_whole_state(opt: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest training state whose file and whose networks can be read."""
+    folder = Path("experiments", opt["name"], "training_states")
+    states = sorted(
+        (p for p in folder.glob("*.state") if p.stem.isdigit()),
+        key=lambda p: int(p.stem),
+        reverse=True,
+    )
+    for path in states:
+        try:
+            state = read_checkpoint(path)
+            for key in opt:
+                if key.startswith("network_"):
+                    label = key.replace("network_", "net_")
+                    read_checkpoint(Path(opt["path"]["models"], f"{label}_{path.stem}.pth"))
+        except InputError as error:
+            print(f"Not resumed from iteration {path.stem}: {error}", file=sys.stderr, flush=True)
+        else:
+            return path, state
+    if states:
+        raise InputError(
+            f"{folder}: none of its {len(states)} checkpoints can be read; move the folder away, "
+            "or leave out --auto_resume to start anew"
+        )
+    return None
+
+
+def _mend_resume() -> None:
+    import basicsr.train
+    from basicsr.utils import check_resume
+
+    def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
+        if opt["auto_resume"]:
+            found = _newest_whole_state(opt)
+            if found is None:
+                return None
+            path, state = found
+            opt["path"]["resume_state"] = str(path)
+        elif opt["path"].get("resume_state"):
+            state = read_checkpoint(opt["path"]["resume_state"])
+        else:
+            return None
+        check_resume(opt, state["iter"])
+        return state
+
+    basicsr.train.load_resume_state = load_resume_state
+
+
+@contextmanager
+def _into_scratch(model: Any, folder: str) -> Iterator[None]:
+    """Points a model's writer at a scratch folder whose files are then moved in place."""
+    final = model.opt["path"][folder]
+    with written_whole(final) as scratch:
+        model.opt["path"][folder] = str(scratch)
+        try:
+            yield
+        finally:
+            model.opt["path"][folder] = final
+
+
+def _mend_saving() -> None:
+    from basicsr.models.base_model import BaseModel
+
+    write_network, write_state = BaseModel.save_network, BaseModel.save_training_state
+
+    # Both writers do nothing on ranks other than 0, and the second nothing for "latest" (-1).
+    @functools.wraps(write_network)
+    def save_network(self: Any, *args: Any, **kwargs: Any) -> None:
+        if self.opt["rank"] == 0:
+            with _into_scratch(self, "models"):
+                write_network(self, *args, **kwargs)
+
+    @functools.wraps(write_state)
+    def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
+        if self.opt["rank"] == 0 and current_iter != -1:
+            with _into_scratch(self, "training_states"):
+                write_state(self, epoch, current_iter)
+
+    BaseModel.save_network = save_network
+    BaseModel.save_training_state = save_training_state
+
+
+def _mend_loading() -> None:
+    from basicsr.models.base_model import BaseModel
+
+    load = BaseModel.load_network
+
+    @functools.wraps(load)
+    def load_network(
+        self: Any,
+        net: torch.nn.Module,
+        load_path: str,
+        strict: bool = True,
+        param_key: str | None = "params",
+    ) -> None:
+        weights = read_checkpoint(load_path)
+        keys = list(weights) if isinstance(weights, dict) else []
+        if param_key is not None and param_key not in keys and "params" not in keys:
+            raise InputError(
+                f"{load_path}: has no '{param_key}'; it holds {', '.join(map(str, keys[:4]))}. For "
+                "a bare state dict set path: param_key_g: ~"
+            )
+        try:
+            load(self, net, load_path, strict, param_key)
+        except RuntimeError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise InputError(
+                f"{load_path}: doesn't fit {type(self.get_bare_model(net)).__name__} as the "
+                f"options build it: {' '.join(lines[1:3])[:300]}"
+            ) from None
+
+    BaseModel.load_network = load_network
+
+
+def _mend_cpu_ranks() -> None:
+    import basicsr.utils.dist_util as dist_util
+    from basicsr.models.base_model import BaseModel
+    from torch.nn.parallel import DistributedDataParallel
+
+    def init_dist(backend: str = "nccl", **kwargs: Any) -> None:
+        torch.distributed.init_process_group(backend="gloo", **kwargs)
+
+    def model_to_device(self: Any, net: torch.nn.Module) -> torch.nn.Module:
+        if not self.opt["dist"]:
+            return plain(self, net)
+        unused = self.opt.get("find_unused_parameters", False)
+        return DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
+
+    plain = BaseModel.model_to_device
+    dist_util._init_dist_pytorch = init_dist
+    BaseModel.model_to_device = model_to_device
+
+
+BEFORE_BASICSR = (
+    Mend(
+        "functional_tensor",
+        symptom="No module named 'torchvision.transforms.functional_tensor' at import basicsr",
+        cause="BasicSR 1.4.2 imports a module that torchvision 0.17 removed",
+        versions="basicsr <= 1.4.2 with torchvision >= 0.17",
+        needed=_lacks_functional_tensor,
+        apply=_alias_functional_tensor,
+    ),
+)
+
+AFTER_BASICSR = (
+    Mend(
+        "resume",
+        symptom="--auto_resume: 'Found no NVIDIA driver' without a GPU; a truncated newest "
+        "checkpoint ends the run",
+        cause="load_resume_state asks for the current CUDA device and takes the newest file as is",
+        versions="basicsr <= 1.4.2",
+        needed=lambda: True,
+        apply=_mend_resume,
+    ),
+    Mend(
+        "whole checkpoints",
+        symptom="a run killed or out of disk while saving leaves a checkpoint that can't be loaded",
+        cause="save_network and save_training_state write under the final name, ignore failures",
+        versions="basicsr <= 1.4.2",
+        needed=lambda: True,
+        apply=_mend_saving,
+    ),
+    Mend(
+        "safe loading",
+        symptom="a weights file can run code (torch < 2.6); a wrong one ends in a traceback",
+        cause="load_network calls torch.load without weights_only, checks nothing",
+        versions="basicsr <= 1.4.2",
+        needed=lambda: True,
+        apply=_mend_loading,
+    ),
+    Mend(
+        "ranks without a GPU",
+        symptom="--launcher pytorch without a GPU: 'integer modulo by zero'",
+        cause="the launcher and the model take it that each rank has a CUDA device",
+        versions="basicsr <= 1.4.2, where torch sees no GPU",
+        needed=lambda: torch.cuda.device_count() == 0,
+        apply=_mend_cpu_ranks,
+    ),
+)
+
+
+# --- MMagic --------------------------------------------------------------------------------------
+
+
+def _lacks_mmcv_ext() -> bool:
+    return importlib.util.find_spec("mmcv._ext") is None
+
+
+def _import_ops_without_ext() -> None:
+    class NoOps(types.ModuleType):
+        """Stands in for mmcv's compiled half while mmcv.ops is imported."""
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+
+            def missing(*args: Any, **kwargs: Any) -> None:
+                raise ImportError(
+                    f"mmcv.ops needs its compiled function '{name}', which mmcv-lite lacks: "
+                    "install the full mmcv (>= 2.0, < 2.2)"
+                )
+
+            return missing
+
+    sys.modules["mmcv._ext"] = NoOps("mmcv._ext")
+    try:
+        importlib.import_module("mmcv.ops")
+    finally:
+        # mmengine asks pkgutil whether mmcv._ext exists to tell the full mmcv from the lite one.
+        del sys.modules["mmcv._ext"]
+
+
+BEFORE_MMAGIC = (
+    Mend(
+        "mmcv.ops without mmcv._ext",
+        symptom="No module named 'mmcv._ext' at import mmagic.models",
+        cause="mmcv-lite holds the Python half of mmcv.ops only",
+        versions="mmcv-lite >= 2.0, < 2.2",
+        needed=_lacks_mmcv_ext,
+        apply=_import_ops_without_ext,
+    ),
+)
+
+ALL_MENDS = (*BEFORE_BASICSR, *AFTER_BASICSR, *BEFORE_MMAGIC)
