@@ -1,0 +1,178 @@
+"""``GLSGNModel``: BasicSR's ``SRModel`` with every pathway supervised."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.losses import build_loss
+from basicsr.models.sr_model import SRModel
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import Tensor
+
+from glsgn_plugins.errors import InputError, NonFiniteLossError, unknown_name
+from glsgn_plugins.network import PathwayOutputs
+
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@MODEL_REGISTRY.register()
+class GLSGNModel(SRModel):
+    """Trains GLSGN: the restored image and each pathway against the truth.
+
+    Beside those of ``SRModel`` it takes these options under ``train``:
+
+    - ``pathway_opt``: the loss over all pathways, e.g. ``type: PathwayReconstructionLoss``;
+      each of its terms is logged as ``l_pathway_*``.
+    - ``amp``: ``bf16``, ``fp16`` (GPU only) or ``~``. Losses are computed in float32 all the same,
+      validation is not affected.
+    - ``grad_clip``: largest norm of all gradients together, or ``~``.
+    - ``optim_g: type``: any optimiser of ``torch.optim``.
+
+    Raises:
+        InputError: An option above can't be used.
+        NonFiniteLossError: In training, when the loss or a gradient is no longer finite. The
+            weights are those before that iteration, and no checkpoint was touched.
+    """
+
+    lq: Tensor
+    gt: Tensor
+    schedulers: list[Any]
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        network = opt["network_g"]
+        if network.setdefault("return_pathways", True) is not True:
+            raise InputError(
+                "network_g.return_pathways: GLSGNModel supervises every pathway and needs true; "
+                "use model_type: SRModel to train on the restored image alone"
+            )
+        super().__init__(opt)
+
+    def init_training_settings(self) -> None:
+        """Losses, optimiser and schedule of ``SRModel``, and what this model adds."""
+        options = self.opt["train"]
+        amp = options.get("amp")
+        if amp is not None and amp not in AMP_TYPES:
+            raise unknown_name("train.amp", amp, [*AMP_TYPES, "~"])
+        if amp == "fp16" and self.device.type != "cuda":
+            raise InputError("train.amp: fp16 needs a GPU; use bf16 or ~ without one")
+        self.amp_type = AMP_TYPES.get(amp)
+        # bfloat16 has the range of float32, so only float16 needs its gradients scaled.
+        self.scaler = _grad_scaler() if amp == "fp16" else None
+        self.grad_clip = options.get("grad_clip") or float("inf")
+        pathway_opt = options.get("pathway_opt")
+        self.cri_pathway = build_loss(pathway_opt).to(self.device) if pathway_opt else None
+        super().init_training_settings()
+
+    def model_to_device(self, net: torch.nn.Module) -> torch.nn.Module:
+        """Channels-last, in which convolutions of few channels are faster on CPUs and on GPUs."""
+        return super().model_to_device(net.to(memory_format=torch.channels_last))
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """``lq`` and ``gt``: ``(N, 3, H, W)``, RGB in [0, 1]."""
+        super().feed_data(data)
+        self.lq = self.lq.contiguous(memory_format=torch.channels_last)
+
+    def get_optimizer(
+        self, optim_type: str, params: list[Tensor], lr: float, **kwargs: Any
+    ) -> torch.optim.Optimizer:
+        """Any optimiser of ``torch.optim`` by name, where BasicSR has Adam alone."""
+        return getattr(torch.optim, optim_type)(params, lr, **kwargs)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.amp_type is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.amp_type)
+
+    def _loss_terms(self, outputs: PathwayOutputs) -> OrderedDict[str, Tensor]:
+        terms: OrderedDict[str, Tensor] = OrderedDict()
+        restored = outputs.restored.float()
+        if self.cri_pix:
+            terms["l_pix"] = self.cri_pix(restored, self.gt)
+        if self.cri_perceptual:
+            percep, style = self.cri_perceptual(restored, self.gt)
+            for name, value in (("l_percep", percep), ("l_style", style)):
+                if value is not None:
+                    terms[name] = value
+        if self.cri_pathway:
+            for name, value in self.cri_pathway.terms(outputs.pathways, self.gt).items():
+                terms[f"l_{name}"] = value
+        return terms
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One step: forward, every loss term, backward, clip, check, update."""
+        self.optimizer_g.zero_grad()
+        with self._autocast():
+            outputs = self.net_g(self.lq)
+        self.output = outputs.restored
+        terms = self._loss_terms(outputs)
+        total = torch.stack(list(terms.values())).sum()
+
+        parameters = [p for p in self.net_g.parameters() if p.requires_grad]
+        if self.scaler is None:
+            total.backward()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, self.grad_clip)
+            self._stop_unless_finite(current_iter, terms, total, norm)
+            self.optimizer_g.step()
+        else:
+            self.scaler.scale(total).backward()
+            self.scaler.unscale_(self.optimizer_g)
+            torch.nn.utils.clip_grad_norm_(parameters, self.grad_clip)
+            # Gradients beyond float16's range are the scaler's business: it skips such a step.
+            self._stop_unless_finite(current_iter, terms, total, total)
+            self.scaler.step(self.optimizer_g)
+            self.scaler.update()
+
+        self.log_dict = self.reduce_loss_dict(terms)
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+
+    def _stop_unless_finite(
+        self, current_iter: int, terms: dict[str, Tensor], total: Tensor, norm: Tensor
+    ) -> None:
+        """Before the update, so that neither weights nor a later checkpoint are spoilt."""
+        if torch.isfinite(total.detach() + norm.detach()):
+            return
+        values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+        states = Path(self.opt["path"]["training_states"]).glob("*.state")
+        iterations = sorted(int(p.stem) for p in states)
+        kept = f"iteration {iterations[-1]} is kept" if iterations else "none was saved yet"
+        raise NonFiniteLossError(
+            f"iteration {current_iter}: loss or gradient is not finite ({values}, gradient norm "
+            f"{norm.item():.4g}). The last good checkpoint, {kept}. Lower train.optim_g.lr, set "
+            "train.grad_clip, or use train.amp: bf16 or ~ in place of fp16; then --auto_resume"
+        )
+
+    @contextmanager
+    def _scaler_beside_schedulers(self) -> Iterator[None]:
+        """BasicSR saves and loads optimisers and schedulers only; a scaler's state goes along."""
+        schedulers = self.schedulers
+        self.schedulers = [*schedulers, self.scaler]
+        try:
+            yield
+        finally:
+            self.schedulers = schedulers
+
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """As BasicSR's, with the state of the gradient scaler where there is one."""
+        with self._scaler_beside_schedulers() if self.scaler else nullcontext():
+            super().save_training_state(epoch, current_iter)
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """As BasicSR's; a state that was saved with another ``train.amp`` serves too."""
+        states = resume_state["schedulers"]
+        scaled = len(states) > len(self.schedulers)
+        if scaled and self.scaler is None:
+            del states[len(self.schedulers) :]
+        with self._scaler_beside_schedulers() if scaled and self.scaler else nullcontext():
+            super().resume_training(resume_state)
+
+
+def _grad_scaler() -> Any:
+    if hasattr(torch.amp, "GradScaler"):  # torch 2.3 and later
+        return torch.amp.GradScaler("cuda")
+    return torch.cuda.amp.GradScaler()
