@@ -1,0 +1,189 @@
+"""``python -m glsgn_plugins.demo``: real photographs, rain, ``basicsr train``, ``basicsr test``.
+
+Works in ``demo/`` and ``experiments/`` of the current folder; what is there already is reused, and
+an interrupted training goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+DEMO = Path("demo")
+TRAIN_OPTIONS = "glsgn_derain_demo.yml"
+TEST_OPTIONS = "glsgn_derain_demo_test.yml"
+WEIGHTS = DEMO / "glsgn_derain_demo.pth"
+RECORD = DEMO / "trained.json"
+PICTURE = DEMO / "before_after.png"
+
+# Photographs in scikit-image's wheel, which BasicSR requires. The last is never trained on.
+TRAIN_PHOTOS = ("astronaut.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png")
+UNSEEN_PHOTO = "coffee.png"
+RAINS_PER_PHOTO = 4
+SEED = 2207
+
+Image = NDArray[np.uint8]
+
+
+def photo(name: str) -> Image:
+    """One of scikit-image's photographs, BGR."""
+    import skimage
+
+    path = Path(skimage.__file__).parent / "data" / name
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise FileNotFoundError(f"{path}: not in this scikit-image; install scikit-image 0.20+")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def add_rain(image: Image, rng: np.random.Generator) -> Image:
+    """Bright slanted streaks, in three depth layers, screened over the photograph (our choice)."""
+    height, width = image.shape[:2]
+    angle = np.deg2rad(rng.uniform(-25, 25))
+    rain = np.zeros((height, width), np.float32)
+    for depth in range(3):
+        length = int(height * rng.uniform(0.03, 0.05) * (1 + depth))
+        drops = (rng.random((height, width)) < 0.0018 / (1 + depth)).astype(np.float32)
+        # A line through the middle of the kernel: what a drop leaves while the shutter is open.
+        kernel = np.zeros((2 * length + 1, 2 * length + 1), np.float32)
+        dx, dy = length / 2 * np.sin(angle), length / 2 * np.cos(angle)
+        start = (round(length - dx), round(length - dy))
+        end = (round(length + dx), round(length + dy))
+        cv2.line(kernel, start, end, (1.0,), 1, cv2.LINE_AA)
+        streaks = cv2.filter2D(drops, -1, kernel / kernel.max(), borderType=cv2.BORDER_REFLECT)
+        streaks = cv2.GaussianBlur(streaks, (0, 0), 0.5 + 0.35 * depth)
+        rain = np.maximum(rain, np.clip(streaks, 0, 1) * rng.uniform(0.45, 0.6))
+    clean = image.astype(np.float32) / 255
+    rainy = clean + (1 - clean) * rain[..., None]
+    return np.round(rainy * 255).astype(np.uint8)
+
+
+def make_data(folder: Path) -> None:
+    """``train`` and ``val``, each with ``lq`` and ``gt``."""
+    for phase, names, rains in (
+        ("train", TRAIN_PHOTOS, RAINS_PER_PHOTO),
+        ("val", (UNSEEN_PHOTO,), 1),
+    ):
+        for side in ("lq", "gt"):
+            (folder / phase / side).mkdir(parents=True)
+        for name in names:
+            clean = photo(name)
+            for k in range(rains):
+                rng = np.random.default_rng([SEED, k, *name.encode()])
+                file = f"{Path(name).stem}_{k}.png"
+                cv2.imwrite(str(folder / phase / "gt" / file), clean)
+                cv2.imwrite(str(folder / phase / "lq" / file), add_rain(clean, rng))
+
+
+def digest(*paths: Path) -> str:
+    """One hash over the content of files."""
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+def basicsr(command: str, options: Path, *more: str) -> None:
+    """Run the ``basicsr`` command of this environment, and stop the demo where it fails."""
+    argv = [sys.executable, "-W", "ignore", "-m", "glsgn_plugins.commands.basicsr", command]
+    done = subprocess.run([*argv, "-opt", str(options), *more], check=False)
+    if done.returncode:
+        sys.exit(f"demo: basicsr {command} failed with exit code {done.returncode}, see above")
+
+
+def prepare() -> None:
+    """The rain set in ``demo/data``, made in a scratch folder so that it is whole or absent."""
+    data = DEMO / "data"
+    if data.is_dir():
+        print(f"Reusing the rain set in {data}", flush=True)
+        return
+    scratch = DEMO / ".data"
+    shutil.rmtree(scratch, ignore_errors=True)
+    make_data(scratch)
+    scratch.rename(data)
+    print(f"Made a rain set of {len(TRAIN_PHOTOS)} photographs in {data}", flush=True)
+
+
+def train(options: Path) -> None:
+    """``demo/glsgn_derain_demo.pth``, unless these options and this data have given it already."""
+    made_from = digest(options, *sorted((DEMO / "data").rglob("*.png")))
+    if RECORD.is_file() and WEIGHTS.is_file():
+        record = json.loads(RECORD.read_text(encoding="utf-8"))
+        if record == {"made_from": made_from, "weights": digest(WEIGHTS)}:
+            print(f"Reusing the weights in {WEIGHTS}; remove it to train anew", flush=True)
+            return
+    opt = yaml.safe_load(options.read_text(encoding="utf-8"))
+    experiment = Path("experiments", opt["name"])
+    # The experiment is this training's own only where it began with the same options.
+    copied = experiment / options.name
+    own = copied.is_file() and copied.read_text("utf-8").endswith(options.read_text("utf-8"))
+    basicsr("train", options, *(["--auto_resume"] if own else []))
+    scratch = WEIGHTS.with_suffix(".part")
+    shutil.copyfile(experiment / "models" / "net_g_latest.pth", scratch)
+    os.replace(scratch, WEIGHTS)
+    record = {"made_from": made_from, "weights": digest(WEIGHTS)}
+    RECORD.write_text(json.dumps(record), encoding="utf-8")
+
+
+def show(options: Path) -> None:
+    """Scores of the unseen photograph before and after, and the picture."""
+    from basicsr.metrics import calculate_psnr, calculate_ssim
+
+    opt = yaml.safe_load(options.read_text(encoding="utf-8"))
+    name = f"{Path(UNSEEN_PHOTO).stem}_0"
+    restored = Path("results", opt["name"], "visualization", opt["datasets"]["test_1"]["name"])
+    images = {
+        "input": cv2.imread(str(DEMO / "data/val/lq" / f"{name}.png")),
+        "restored": cv2.imread(str(restored / f"{name}_{opt['val']['suffix']}.png")),
+        "truth": cv2.imread(str(DEMO / "data/val/gt" / f"{name}.png")),
+    }
+    columns = []
+    scores = {}
+    for label, image in images.items():
+        text = label
+        if label != "truth":
+            psnr = calculate_psnr(image, images["truth"], crop_border=0)
+            ssim = calculate_ssim(image, images["truth"], crop_border=0)
+            scores[label] = psnr, ssim
+            text += f"  {psnr:.2f} dB  {ssim:.4f}"
+        bar = np.full((28, image.shape[1], 3), 255, np.uint8)
+        cv2.putText(bar, text, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
+        columns.append(np.vstack([bar, image]))
+    scratch = PICTURE.with_name(f".{PICTURE.name}")
+    cv2.imwrite(str(scratch), np.hstack(columns))
+    os.replace(scratch, PICTURE)
+
+    print(f"\n{UNSEEN_PHOTO}, never trained on (RGB, no border cropped):")
+    for label, (psnr, ssim) in scores.items():
+        print(f"  {label:<9} PSNR {psnr:6.2f} dB   SSIM {ssim:.4f}")
+    gains = (b - a for a, b in zip(scores["input"], scores["restored"]))
+    print("  gain      PSNR {:+6.2f} dB   SSIM {:+.4f}".format(*gains))
+    print(f"Picture: {PICTURE}")
+
+
+def main() -> None:
+    """Data, training, test, picture; each only as far as it isn't there yet."""
+    from glsgn_plugins.shipped import find_shipped
+    from glsgn_plugins.upstream import mend_basicsr
+
+    mend_basicsr()
+    DEMO.mkdir(exist_ok=True)
+    prepare()
+    train(find_shipped(TRAIN_OPTIONS, "basicsr_options", ".yml"))
+    test_options = find_shipped(TEST_OPTIONS, "basicsr_options", ".yml")
+    basicsr("test", test_options)
+    show(test_options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""What is installed: the wheel, its metadata, its place beside other people's versions."""
+
+import email
+import json
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import run_command
+
+import glsgn_plugins
+from glsgn_plugins.shipped import find_shipped, shipped_files
+
+ROOT = Path(__file__).resolve().parent.parent
+PERIOD = Path(__file__).parent / "data" / "period_stack.json"
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """Built by the real back end, without a build environment of its own."""
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+        + ["--no-index", "-w", str(out), str(ROOT)],
+        check=True,
+    )
+    (file,) = out.glob("*.whl")
+    return file
+
+
+def metadata(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith("dist-info/METADATA"))
+        return email.message_from_bytes(archive.read(name))
+
+
+def test_the_wheel_holds_the_options_and_the_package_alone(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    for option in (ROOT / "basicsr_options").glob("*.yml"):
+        assert f"glsgn_plugins/basicsr_options/{option.name}" in names
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"glsgn_plugins", f"glsgn_plugins-{glsgn_plugins.__version__}.dist-info"}
+    assert zipfile.Path(wheel).joinpath("glsgn_plugins").is_dir()
+
+
+def test_metadata_says_which_python_each_part_is_for(wheel):
+    meta = metadata(wheel)
+    assert meta["Requires-Python"] == "<3.14,>=3.10"
+    requires = [r.replace('"', "'") for r in meta.get_all("Requires-Dist")]
+    required = [r for r in requires if "extra ==" not in r]
+    assert sorted(r.split(">")[0] for r in required) == ["numpy", "torch"]
+    for extra, below in (("basicsr", "3.13"), ("mmagic", "3.12")):
+        (line,) = (r for r in requires if r.startswith(f"{extra}<") or r.startswith(f"{extra}>"))
+        assert f"python_version < '{below}'" in line
+        assert f"extra == '{extra}'" in line
+
+
+def record(site, name, version, requires=()):
+    """The recorded metadata of an installed distribution; pip sees no difference."""
+    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    lines += [f"Requires-Dist: {r}" for r in requires]
+    (info / "METADATA").write_text("\n".join(lines) + "\n")
+    (info / "INSTALLER").write_text("pip\n")
+    (info / "RECORD").write_text("")
+
+
+@pytest.fixture(scope="session")
+def period_lab(tmp_path_factory):
+    """An environment that holds the stack of labs that never upgraded, by its metadata."""
+    lab = tmp_path_factory.mktemp("lab")
+    venv.create(lab, with_pip=True)
+    (site,) = lab.glob("lib/python*/site-packages")
+    for name, (version, requires) in json.loads(PERIOD.read_text()).items():
+        if name not in ("pip",) and not list(site.glob(f"{name}-*.dist-info")):
+            record(site, name, version, requires)
+    return lab
+
+
+@pytest.mark.parametrize("extra", ["", "[basicsr]"])
+def test_a_labs_environment_is_left_as_it_is(wheel, period_lab, tmp_path, extra):
+    report = tmp_path / "report.json"
+    done = subprocess.run(
+        [str(period_lab / "bin/python"), "-m", "pip", "install", "--dry-run", "--no-index"]
+        + ["--report", str(report), f"{wheel}{extra}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    changed = [item["metadata"]["name"] for item in json.loads(report.read_text())["install"]]
+    assert changed == ["glsgn-plugins"]
+
+
+def test_an_upgrade_would_be_noticed(wheel, period_lab, tmp_path):
+    """The check above can fail: a requirement that the lab lacks is an error for pip."""
+    done = subprocess.run(
+        [str(period_lab / "bin/python"), "-m", "pip", "install", "--dry-run", "--no-index"]
+        + [str(wheel), "torch>=2.2"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+
+
+def test_the_installed_wheel_finds_its_options_without_a_checkout(wheel, tmp_path):
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from glsgn_plugins.shipped import find_shipped\n"
+        "print(find_shipped('glsgn_derain.yml', 'basicsr_options', '.yml'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(site)], capture_output=True, text=True, check=True,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert Path(done.stdout.strip()) == site / "glsgn_plugins/basicsr_options/glsgn_derain.yml"
+
+
+def test_a_users_own_file_goes_before_a_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = find_shipped("glsgn_derain.yml", "basicsr_options", ".yml")
+    assert shipped.parent.name == "basicsr_options"
+    (tmp_path / "glsgn_derain.yml").write_text("name: mine")
+    assert find_shipped("glsgn_derain.yml", "basicsr_options", ".yml") == Path("glsgn_derain.yml")
+
+
+def test_importing_the_core_imports_no_framework():
+    code = (
+        "import sys, glsgn_plugins, glsgn_plugins.losses, glsgn_plugins.upstream\n"
+        "found = {m.split('.')[0] for m in sys.modules}\n"
+        "assert not found & {'basicsr', 'mmagic', 'mmengine', 'mmcv', 'cv2', 'yaml'}, found\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_importing_the_basicsr_adapter_imports_nothing_of_mmagic():
+    code = (
+        "import sys, glsgn_plugins.basicsr\n"
+        "from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY\n"
+        "assert 'GLSGN' in ARCH_REGISTRY and 'GLSGNModel' in MODEL_REGISTRY\n"
+        "assert 'PathwayReconstructionLoss' in LOSS_REGISTRY\n"
+        "found = {m.split('.')[0] for m in sys.modules}\n"
+        "assert not found & {'mmagic', 'mmengine', 'mmcv'}, found\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def without(package, code):
+    """Run ``code`` where a distribution is not to be found."""
+    hide = (
+        "import importlib.metadata as m, sys\n"
+        "real = m.version\n"
+        "def version(name):\n"
+        f"    if name == {package!r}: raise m.PackageNotFoundError(name)\n"
+        "    return real(name)\n"
+        "m.version = version\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", hide + code],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stderr
+
+
+def test_a_missing_framework_says_what_to_install():
+    assert "pip install 'glsgn-plugins[basicsr]'" in without(
+        "basicsr", "import glsgn_plugins.basicsr"
+    )
+    newer = "sys.version_info = (3, 13, 0)\nimport glsgn_plugins.basicsr"
+    assert "use Python 3.10 to 3.12" in without("basicsr", newer)
+    mmagic = "from glsgn_plugins.upstream import mend_mmagic; mend_mmagic()"
+    assert "pip install 'glsgn-plugins[mmagic]'" in without("mmagic", mmagic)
+    newer = f"sys.version_info = (3, 12, 0)\n{mmagic}"
+    assert "use Python 3.10 to 3.11" in without("mmagic", newer)
+
+
+def test_every_shipped_option_file_passes_the_checks_once_its_data_is_there(tmp_path, project):
+    from glsgn_plugins.basicsr.options import check_options, read_options
+
+    files = shipped_files("basicsr_options", ".yml")
+    assert {"glsgn_derain.yml", "glsgn_dereflection.yml", "glsgn_dehaze.yml"} < set(files)
+    assert {"glsgn_derain_test.yml", "glsgn_derain_demo.yml"} < set(files)
+    weights = project / "net.pth"
+    weights.touch()
+    for file in files.values():
+        train = "train" in yaml.safe_load(file.read_text())
+        _, opt = read_options(str(file), [])
+        for dataset in opt["datasets"].values():
+            dataset["dataroot_lq"] = str(project / "data/lq")
+            dataset["dataroot_gt"] = str(project / "data/gt")
+            dataset.pop("gt_size", None)
+        if opt["path"]["pretrain_network_g"]:
+            opt["path"]["pretrain_network_g"] = str(weights)
+        check_options(opt, train)
+
+
+def test_doctor_names_versions_and_mends(tmp_path):
+    done = run_command("glsgn", "doctor", cwd=tmp_path)
+    assert f"glsgn-plugins {glsgn_plugins.__version__}" in done.stdout
+    for name in ("torch ", "basicsr ", "resume:", "whole checkpoints:", "mmcv.ops"):
+        assert name in done.stdout
+    assert done.returncode == (0 if "Nothing to do." in done.stdout else 1)
