@@ -70,6 +70,10 @@ class GLSGN(nn.Module):
         checkpointing: In training, recompute each pathway in the backward pass: less memory on
             large crops, about a third more time.
 
+    Attributes:
+        size_multiple: Rows and columns of which inputs are padded to a multiple, by reflection; the
+            output is cropped back.
+
     Raises:
         InputError: A value above is not possible; it says which and what is.
     """
@@ -96,6 +100,7 @@ class GLSGN(nn.Module):
             raise unknown_name("GLSGN patch_norm", patch_norm, PATCH_NORMS)
         if fusion not in FUSIONS:
             raise unknown_name("GLSGN fusion", fusion, FUSIONS)
+        self.size_multiple = _size_multiple(self.grids)
         self.return_pathways = return_pathways
         self.checkpointing = checkpointing
 
@@ -119,20 +124,6 @@ class GLSGN(nn.Module):
             for i, width in enumerate(local_widths)
         )
         self.fusion = LaplacianFusion() if fusion == "laplacian" else SumFusion()
-
-    @property
-    def size_multiple(self) -> Grid:
-        """Rows and columns of which inputs are padded to a multiple, by reflection.
-
-        So that each patch of each pathway has whole pixels at the coarsest of its scales.
-        """
-        coarsest = 2 ** (SCALES - 1)
-        grids = (*self.grids, (1, 1))
-        rows, cols = (
-            math.lcm(*(s * g[side] * coarsest for s, g in zip(PATHWAY_SCALES, grids)))
-            for side in (0, 1)
-        )
-        return rows, cols
 
     def forward(self, lq: Tensor) -> Tensor | PathwayOutputs:
         """Restore images.
@@ -208,6 +199,15 @@ def _check_grids(grids: Sequence[Sequence[int]]) -> tuple[Grid, ...]:
                 f"of pathway {i + 1}, {list(coarse)}; each side must be a multiple of the next"
             )
     return tuple(pairs)
+
+
+def _size_multiple(grids: Sequence[Grid]) -> Grid:
+    """So that each patch of each pathway has whole pixels at the coarsest of its scales."""
+    coarsest = 2 ** (SCALES - 1)
+    scaled = list(zip(PATHWAY_SCALES, (*grids, (1, 1))))
+    rows = math.lcm(*(scale * grid[0] * coarsest for scale, grid in scaled))
+    cols = math.lcm(*(scale * grid[1] * coarsest for scale, grid in scaled))
+    return rows, cols
 
 
 def _check_image(lq: Tensor) -> tuple[int, int]:

@@ -68,15 +68,14 @@ def installed(package: str) -> str | None:
         return None
 
 
-def _require(package: str, needs: str, below: tuple[int, int], why: str) -> None:
+def _require(package: str, needs: str, below: tuple[int, int], pythons: str, why: str) -> None:
     if installed(package) is not None:
         return
     if sys.version_info >= below:
         here = ".".join(map(str, sys.version_info[:2]))
-        last = f"{below[0]}.{below[1] - 1}"
         raise ImportError(
-            f"{needs} doesn't install on Python {here} ({why}); use Python 3.10 to {last} for it. "
-            "The core of glsgn_plugins works without it"
+            f"{needs} doesn't install on Python {here} ({why}); use Python {pythons} for it. The "
+            "core of glsgn_plugins works without it"
         )
     raise ImportError(f"{needs} is not installed: pip install 'glsgn-plugins[{package}]'")
 
@@ -87,7 +86,9 @@ def mend_basicsr() -> None:
     Raises:
         ImportError: BasicSR is missing; says what to install, on which Python.
     """
-    _require("basicsr", "BasicSR 1.4.2", (3, 13), "its setup.py can't be built there")
+    _require(
+        "basicsr", "BasicSR 1.4.2", (3, 13), "3.10 to 3.12", "its setup.py can't be built there"
+    )
     _apply(BEFORE_BASICSR)
     _apply(AFTER_BASICSR)
 
@@ -98,7 +99,7 @@ def mend_mmagic() -> None:
     Raises:
         ImportError: MMagic is missing; says what to install, on which Python.
     """
-    _require("mmagic", "MMagic 1.2.0", (3, 12), "openmim pins a setuptools that fails there")
+    _require("mmagic", "MMagic 1.2.0", (3, 12), "3.10 or 3.11", "openmim's setuptools fails")
     _apply(BEFORE_MMAGIC)
 
 

@@ -102,6 +102,12 @@ OPTION_ERRORS = {
         "data/lq'",
     ),
     "section": (lambda opt: rename(opt, "network_g", "network"), "lack 'network_g'", "'network'"),
+    "network of another kind": (
+        set_in("network_g", value={"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3}),
+        "GLSGNModel trains GLSGN, but network_g.type is 'EDSR'",
+        "SRModel",
+    ),
+    "no mapping": (set_in("path", value=None), "path: expected a mapping", ""),
     "type": (set_in("network_g", value={"widths": [4, 4, 4, 4]}), "mapping with a 'type'", ""),
 }
 
@@ -195,7 +201,7 @@ def test_wrong_images(case, command, project, write_options, monkeypatch, capsys
 def test_other_networks_may_use_images_that_glsgn_refuses(project, write_options):
     IMAGE_ERRORS["grey"][0](project)
 
-    def swinir(opt):
+    def edsr(opt):
         opt["model_type"] = "SRModel"
         del opt["train"]["pathway_opt"]
         opt["network_g"] = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 4}
@@ -207,7 +213,7 @@ def test_other_networks_may_use_images_that_glsgn_refuses(project, write_options
     old = os.getcwd()
     os.chdir(project)
     try:
-        check_options(read_options(str(write_options(swinir)), [])[1], train=True)
+        check_options(read_options(str(write_options(edsr)), [])[1], train=True)
     finally:
         os.chdir(old)
 

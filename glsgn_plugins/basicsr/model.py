@@ -123,7 +123,7 @@ class GLSGNModel(SRModel):
             self.scaler.unscale_(self.optimizer_g)
             torch.nn.utils.clip_grad_norm_(parameters, self.grad_clip)
             # Gradients beyond float16's range are the scaler's business: it skips such a step.
-            self._stop_unless_finite(current_iter, terms, total, total)
+            self._stop_unless_finite(current_iter, terms, total)
             self.scaler.step(self.optimizer_g)
             self.scaler.update()
 
@@ -132,19 +132,19 @@ class GLSGNModel(SRModel):
             self.model_ema(decay=self.ema_decay)
 
     def _stop_unless_finite(
-        self, current_iter: int, terms: dict[str, Tensor], total: Tensor, norm: Tensor
+        self, current_iter: int, terms: dict[str, Tensor], *checked: Tensor
     ) -> None:
         """Before the update, so that neither weights nor a later checkpoint are spoilt."""
-        if torch.isfinite(total.detach() + norm.detach()):
+        if torch.isfinite(torch.stack([value.detach() for value in checked])).all():
             return
         values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
         states = Path(self.opt["path"]["training_states"]).glob("*.state")
         iterations = sorted(int(p.stem) for p in states)
         kept = f"iteration {iterations[-1]} is kept" if iterations else "none was saved yet"
         raise NonFiniteLossError(
-            f"iteration {current_iter}: loss or gradient is not finite ({values}, gradient norm "
-            f"{norm.item():.4g}). The last good checkpoint, {kept}. Lower train.optim_g.lr, set "
-            "train.grad_clip, or use train.amp: bf16 or ~ in place of fp16; then --auto_resume"
+            f"iteration {current_iter}: loss or gradient is not finite ({values}). The last good "
+            f"checkpoint, {kept}. Lower train.optim_g.lr, set train.grad_clip, or use train.amp: "
+            "bf16 or ~ in place of fp16; then --auto_resume"
         )
 
     @contextmanager

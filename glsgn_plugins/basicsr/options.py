@@ -27,6 +27,8 @@ Options = dict[str, Any]
 
 REQUIRED = ("name", "model_type", "num_gpu", "datasets", "network_g", "path")
 REQUIRED_TRAIN = ("train", "logger", "scale")
+REQUIRED_TEST = ("val", "scale")
+MAPPINGS = ("datasets", "path", "train", "val", "logger")
 TRAIN_KEYS = frozenset(
     [
         "ema_decay",
@@ -94,12 +96,14 @@ def check_options(opt: Options, train: bool) -> None:
     Raises:
         InputError: The first thing that is wrong.
     """
-    for key in (*REQUIRED, *(REQUIRED_TRAIN if train else ("val",))):
+    for key in (*REQUIRED, *(REQUIRED_TRAIN if train else REQUIRED_TEST)):
         if key not in opt:
             near = difflib.get_close_matches(key, map(str, opt), n=1)
             raise InputError(
                 f"the options lack '{key}'" + (f"; is '{near[0]}' meant for it?" if near else "")
             )
+        if key in MAPPINGS and not isinstance(opt[key], dict):
+            raise InputError(f"{key}: expected a mapping of options, found {opt[key]!r}")
     _check_gpus(opt["num_gpu"])
     _check_types(opt, train)
     if train:
@@ -107,7 +111,15 @@ def check_options(opt: Options, train: bool) -> None:
     for key, value in opt["path"].items():
         if value is not None and ("pretrain_network" in key or "resume_state" in key):
             _check_exists(f"path.{key}", value, Path.is_file)
-    ours = opt["network_g"]["type"] == GLSGN.__name__
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    network = _registered(ARCH_REGISTRY, opt["network_g"]["type"])
+    ours = inspect.isclass(network) and issubclass(network, GLSGN)
+    if opt["model_type"] == GLSGNModel.__name__ and not ours:
+        raise InputError(
+            f"model_type: GLSGNModel trains GLSGN, but network_g.type is "
+            f"'{opt['network_g']['type']}'; use model_type: SRModel for it"
+        )
     for phase, dataset in opt["datasets"].items():
         _check_dataset(phase, dataset, train and phase == "train", ours)
 
@@ -217,7 +229,7 @@ def _check_exists(place: str, value: str, exists: Callable[[Path], bool]) -> Non
 def _check_dataset(phase: str, dataset: Options, train: bool, ours: bool) -> None:
     place = f"datasets.{phase}"
     for side in ("dataroot_lq", "dataroot_gt"):
-        if dataset.get(side) is not None:
+        if isinstance(dataset.get(side), str):
             _check_exists(f"{place}.{side}", dataset[side], Path.is_dir)
     if dataset.get("meta_info_file") is not None:
         _check_exists(f"{place}.meta_info_file", dataset["meta_info_file"], Path.is_file)
