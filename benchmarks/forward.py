@@ -222,8 +222,12 @@ class Worker:
 
     def warm_up(self) -> None:
         """Settle on a layout, or on a failure."""
-        passes = {layout: self.forward(layout) for layout in NETWORKS[self.network]}
-        seconds = {layout: found["seconds"] for layout, found in passes.items() if found}
+        seconds = {}
+        for layout in NETWORKS[self.network]:
+            found = self.forward(layout)
+            if not found:
+                break  # what takes too long in one layout takes long in the other, too
+            seconds[layout] = found["seconds"]
         if seconds:
             self.layout = min(seconds, key=seconds.__getitem__)
             self.failure = ""
@@ -329,7 +333,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if cuda else "cpu")
     parser.add_argument("--amp", choices=("bf16",), help="autocast; without it float32")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--timeout", type=int, default=300, help="seconds per forward")
+    parser.add_argument("--timeout", type=int, default=120, help="seconds per forward")
     parser.add_argument("--threads", type=int, help="of the CPU; torch's default")
     parser.add_argument("--out", type=Path, help="Markdown file for the table")
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
