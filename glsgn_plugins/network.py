@@ -37,11 +37,13 @@ class PathwayOutputs(NamedTuple):
         attentions: A_1, A_2, A_3 and A_g: ``(N, 1, h, w)`` in (0, 1), over the padded image of
             P x Q pixels (see :attr:`GLSGN.size_multiple`), h = P / 4, P / 8, P / 16 and P / 4,
             and w likewise. A_g alone where ``attention`` is off.
+        lq_global: I_4, what the global pathway saw, in the shape of B_g.
     """
 
     restored: Tensor
     pathways: tuple[Tensor, ...]
     attentions: tuple[Tensor, ...]
+    lq_global: Tensor
 
 
 class GLSGN(nn.Module):
@@ -169,10 +171,11 @@ class GLSGN(nn.Module):
         restored = restored[:, :, :height, :width]
         if not (self.training and self.return_pathways):
             return restored
-        cropped = tuple(
-            b[:, :, : -(-height // s), : -(-width // s)] for b, s in zip(outputs, PATHWAY_SCALES)
+        *cropped, lq_global = (
+            b[:, :, : -(-height // s), : -(-width // s)]
+            for b, s in zip((*outputs, quarter), (*PATHWAY_SCALES, PATHWAY_SCALES[-1]))
         )
-        return PathwayOutputs(restored, cropped, tuple(attentions))
+        return PathwayOutputs(restored, tuple(cropped), tuple(attentions), lq_global)
 
 
 def _check_counts(name: str, values: Sequence[int], length: int) -> None:

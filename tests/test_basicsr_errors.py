@@ -107,6 +107,25 @@ OPTION_ERRORS = {
         "GLSGNModel trains GLSGN, but network_g.type is 'EDSR'",
         "SRModel",
     ),
+    "no discriminator": (set_in("model_type", value="GLSGNGANModel"), "lack 'network_d'", ""),
+    "backbone": (
+        set_in(
+            "train",
+            "pixel_opt",
+            value={"type": "GLSGNLoss", "semantic_weight": 0.1, "backbone": "lpips_alx"},
+        ),
+        "backbone: 'lpips_alx'",
+        "'lpips_alex'",
+    ),
+    "no backbone weights": (
+        set_in(
+            "train",
+            "pixel_opt",
+            value={"type": "GLSGNLoss", "semantic_weight": 0.1, "weights": "no.pth"},
+        ),
+        "weights of lpips_alex: no file 'no.pth'",
+        "torchvision.models.alexnet",
+    ),
     "no mapping": (set_in("path", value=None), "path: expected a mapping", ""),
     "type": (set_in("network_g", value={"widths": [4, 4, 4, 4]}), "mapping with a 'type'", ""),
 }
@@ -135,6 +154,8 @@ def test_wrong_options(case, project, write_options, monkeypatch, capsys):
         "loss value",
         "arch value",
         "fp16 on the CPU",
+        "backbone",
+        "no backbone weights",
     )
 
 

@@ -209,3 +209,89 @@ def test_a_labs_own_plugin_is_loaded_and_a_broken_one_reported(project, write_op
     assert done.returncode == 0, done.stderr[-3000:]
     assert "plugin 'bad' failed: half installed" in done.stderr
     assert "Network [LabNet] is created" in done.stderr
+
+
+# --- the full objective, and the adversarial term ------------------------------------------------
+
+
+def full_objective(opt):
+    opt["network_g"]["return_pathways"] = True
+    opt["train"]["pixel_opt"] = {
+        "type": "GLSGNLoss",
+        "semantic_weight": 0.1,
+        "backbone": "lpips_alex",
+        "weights": "random",
+    }
+    opt["train"].pop("pathway_opt", None)
+
+
+def test_the_full_objective_under_the_stock_model(project, write_options):
+    def edit(opt):
+        stock(opt)
+        full_objective(opt)
+
+    log = train(project, write_options(edit)).stderr
+    assert "Loss [GLSGNLoss] is created" in log
+    assert re.search(r"l_pix: \d\.\d+e", log)
+    assert all(torch.isfinite(v).all() for v in weights(project).values())
+
+
+def test_the_full_objective_logs_every_term_under_our_model(project, write_options):
+    log = train(project, write_options(full_objective)).stderr
+    consistencies = ("l_content", "l_attention", "l_intensity", "l_semantic")
+    for term in ("l_restored", *TERMS[1:], *consistencies):
+        assert re.search(rf"{term}: \d\.\d+e", log), term
+
+
+def adversarial(opt):
+    opt["model_type"] = "GLSGNGANModel"
+    opt["network_d"] = {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 4}
+    opt["train"]["gan_opt"] = {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.01}
+    opt["train"]["gan_global_weight"] = 0.5
+    opt["train"]["optim_d"] = {"type": "Adam", "lr": 1e-3}
+
+
+def test_the_gan_model_trains_resumes_and_tests(project, write_options):
+    options = write_options(adversarial)
+    log = train(project, options).stderr
+    for term in ("l_g_gan", "l_g_gan_g", "l_d_real", "l_d_fake", "l_d_real_g", "l_d_fake_g"):
+        assert re.search(rf"{term}: -?\d\.\d+e", log), term
+    models = project / "experiments/tiny/models"
+    for label in ("net_g", "net_d"):
+        first, last = (read_checkpoint(models / f"{label}_{i}.pth")["params"] for i in (2, 4))
+        assert [k for k in last if k.endswith("weight") and torch.equal(first[k], last[k])] == []
+
+    # Without the newest discriminator, the newest state is of no use.
+    (models / "net_d_4.pth").unlink()
+    log = train(project, options, "--auto_resume").stderr
+    assert "Not resumed from iteration 4" in log
+    assert "iter: 2." in log
+    assert (models / "net_d_4.pth").is_file()
+
+    done = run_command("basicsr", "test", "-opt", str(write_options(test=True)), cwd=project)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_metrics_of_ours_in_validation(project, write_options):
+    train(project, write_options())
+
+    def edit(opt):
+        metrics = opt["val"]["metrics"]
+        metrics["lpips"] = {"type": "calculate_lpips", "weights": "random", "better": "lower"}
+        metrics["seam"] = {"type": "calculate_seam", "better": "lower"}
+        metrics["step"] = {"type": "calculate_seam", "figure": "residual", "better": "lower"}
+
+    options = write_options(edit, test=True)
+    done = run_command("basicsr", "test", "-opt", str(options), cwd=project)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for metric in ("psnr", "ssim", "lpips", "seam", "step"):
+        assert re.search(rf"# {metric}: \d+\.\d+", done.stderr), metric
+
+
+def test_a_term_that_is_not_finite_is_named(project, write_options):
+    def edit(opt):
+        full_objective(opt)
+        opt["train"]["pixel_opt"]["content_weight"] = float("nan")
+
+    done = train(project, write_options(edit), code=1)
+    assert "iteration 1: not finite: l_content (" in done.stderr.splitlines()[-1]

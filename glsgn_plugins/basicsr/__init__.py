@@ -1,8 +1,9 @@
 """GLSGN in BasicSR: importing this package registers everything.
 
-``ARCH_REGISTRY``: ``GLSGN``. ``MODEL_REGISTRY``: ``GLSGNModel``. ``LOSS_REGISTRY``:
-``PathwayReconstructionLoss``. The mends of :mod:`glsgn_plugins.upstream` for BasicSR are applied
-first, so that it imports and saves whole.
+``ARCH_REGISTRY``: ``GLSGN``. ``MODEL_REGISTRY``: ``GLSGNModel``, ``GLSGNGANModel``.
+``LOSS_REGISTRY``: the losses of :mod:`glsgn_plugins.losses`. ``METRIC_REGISTRY``:
+``calculate_lpips``, ``calculate_seam``. The mends of :mod:`glsgn_plugins.upstream` for BasicSR are
+applied first, so that it imports and saves whole.
 
 Raises:
     ImportError: BasicSR is missing; says what to install, on which Python.
@@ -12,13 +13,24 @@ from glsgn_plugins.upstream import mend_basicsr
 
 mend_basicsr()
 
-from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY  # noqa: E402
+from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY  # noqa: E402
 
+from glsgn_plugins import losses, metrics  # noqa: E402
+from glsgn_plugins.basicsr.gan_model import GLSGNGANModel  # noqa: E402
 from glsgn_plugins.basicsr.model import GLSGNModel  # noqa: E402
-from glsgn_plugins.losses import PathwayReconstructionLoss  # noqa: E402
 from glsgn_plugins.network import GLSGN  # noqa: E402
 
 ARCH_REGISTRY.register(GLSGN)
-LOSS_REGISTRY.register(PathwayReconstructionLoss)
+for loss in (
+    losses.PathwayReconstructionLoss,
+    losses.ContentConsistencyLoss,
+    losses.AttentionConsistencyLoss,
+    losses.IntensityConsistencyLoss,
+    losses.SemanticConsistencyLoss,
+    losses.GLSGNLoss,
+):
+    LOSS_REGISTRY.register(loss)
+METRIC_REGISTRY.register(metrics.calculate_lpips)
+METRIC_REGISTRY.register(metrics.calculate_seam)
 
-__all__ = ["GLSGN", "GLSGNModel", "PathwayReconstructionLoss"]
+__all__ = ["GLSGN", "GLSGNGANModel", "GLSGNModel"]

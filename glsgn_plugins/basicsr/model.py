@@ -22,12 +22,13 @@ AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @MODEL_REGISTRY.register()
 class GLSGNModel(SRModel):
-    """Trains GLSGN: the restored image and each pathway against the truth.
+    """Trains GLSGN: the restored image and each pathway against the truth, and with each other.
 
     Beside those of ``SRModel`` it takes these options under ``train``:
 
-    - ``pathway_opt``: the loss over all pathways, e.g. ``type: PathwayReconstructionLoss``;
-      each of its terms is logged as ``l_pathway_*``.
+    - ``pixel_opt``: a loss of the restored image, or ``type: GLSGNLoss``, the full objective.
+    - ``pathway_opt``: one over all pathways, ``PathwayReconstructionLoss`` or a consistency, say.
+      Each term of these losses is logged apart, as ``l_`` and its name.
     - ``amp``: ``bf16``, ``fp16`` (GPU only) or ``~``. Losses are computed in float32 all the same,
       validation is not affected.
     - ``grad_clip``: largest norm of all gradients together, or ``~``.
@@ -38,6 +39,17 @@ class GLSGNModel(SRModel):
         NonFiniteLossError: In training, when the loss or a gradient is no longer finite. The
             weights are those before that iteration, and no checkpoint was touched.
     """
+
+    TRAIN_KEYS = frozenset(
+        {
+            # SRModel's
+            *("ema_decay", "optim_g", "scheduler", "total_iter", "warmup_iter"),
+            *("pixel_opt", "perceptual_opt"),
+            # and this model's own.
+            *("pathway_opt", "amp", "grad_clip"),
+        }
+    )
+    """Every option there is under ``train``."""
 
     lq: Tensor
     gt: Tensor
@@ -91,16 +103,22 @@ class GLSGNModel(SRModel):
     def _loss_terms(self, outputs: PathwayOutputs) -> OrderedDict[str, Tensor]:
         terms: OrderedDict[str, Tensor] = OrderedDict()
         restored = outputs.restored.float()
-        if self.cri_pix:
-            terms["l_pix"] = self.cri_pix(restored, self.gt)
+        for criterion in (self.cri_pix, self.cri_pathway):
+            if criterion is None:
+                continue
+            if hasattr(criterion, "terms"):
+                for name, value in criterion.terms(outputs, self.gt).items():
+                    # Both options may have a term of that name.
+                    terms[f"l_{name}"] = terms.get(f"l_{name}", 0) + value
+            elif criterion is self.cri_pix:
+                terms["l_pix"] = criterion(restored, self.gt)
+            else:
+                terms["l_pathway"] = criterion(outputs)
         if self.cri_perceptual:
             percep, style = self.cri_perceptual(restored, self.gt)
             for name, value in (("l_percep", percep), ("l_style", style)):
                 if value is not None:
                     terms[name] = value
-        if self.cri_pathway:
-            for name, value in self.cri_pathway.terms(outputs.pathways, self.gt).items():
-                terms[f"l_{name}"] = value
         return terms
 
     def optimize_parameters(self, current_iter: int) -> None:
@@ -137,14 +155,15 @@ class GLSGNModel(SRModel):
         """Before the update, so that neither weights nor a later checkpoint are spoilt."""
         if torch.isfinite(torch.stack([value.detach() for value in checked])).all():
             return
+        bad = [name for name, value in terms.items() if not torch.isfinite(value)]
         values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
         states = Path(self.opt["path"]["training_states"]).glob("*.state")
         iterations = sorted(int(p.stem) for p in states)
         kept = f"iteration {iterations[-1]} is kept" if iterations else "none was saved yet"
         raise NonFiniteLossError(
-            f"iteration {current_iter}: loss or gradient is not finite ({values}). The last good "
-            f"checkpoint, {kept}. Lower train.optim_g.lr, set train.grad_clip, or use train.amp: "
-            "bf16 or ~ in place of fp16; then --auto_resume"
+            f"iteration {current_iter}: not finite: {', '.join(bad) or 'the gradient'} ({values}). "
+            f"The last good checkpoint, {kept}. Lower train.optim_g.lr, set train.grad_clip, or "
+            "use train.amp: bf16 or ~ in place of fp16; then --auto_resume"
         )
 
     @contextmanager

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import yaml
 
+from glsgn_plugins.basicsr.gan_model import GLSGNGANModel
 from glsgn_plugins.basicsr.images import check_pairs
 from glsgn_plugins.basicsr.model import AMP_TYPES, GLSGNModel
 from glsgn_plugins.errors import InputError, unknown_name
@@ -29,19 +30,6 @@ REQUIRED = ("name", "model_type", "num_gpu", "datasets", "network_g", "path")
 REQUIRED_TRAIN = ("train", "logger", "scale")
 REQUIRED_TEST = ("val", "scale")
 MAPPINGS = ("datasets", "path", "train", "val", "logger")
-TRAIN_KEYS = frozenset(
-    [
-        "ema_decay",
-        "optim_g",
-        "scheduler",
-        "total_iter",
-        "warmup_iter",
-        "pixel_opt",
-        "perceptual_opt",
-    ]
-    # GLSGNModel's own:
-    + ["pathway_opt", "amp", "grad_clip"]
-)
 SCHEDULERS = ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR")
 
 
@@ -111,13 +99,14 @@ def check_options(opt: Options, train: bool) -> None:
     for key, value in opt["path"].items():
         if value is not None and ("pretrain_network" in key or "resume_state" in key):
             _check_exists(f"path.{key}", value, Path.is_file)
-    from basicsr.utils.registry import ARCH_REGISTRY
+    from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
     network = _registered(ARCH_REGISTRY, opt["network_g"]["type"])
     ours = inspect.isclass(network) and issubclass(network, GLSGN)
-    if opt["model_type"] == GLSGNModel.__name__ and not ours:
+    model = _registered(MODEL_REGISTRY, opt["model_type"])
+    if issubclass(model, GLSGNModel) and not ours:
         raise InputError(
-            f"model_type: GLSGNModel trains GLSGN, but network_g.type is "
+            f"model_type: {model.__name__} trains GLSGN, but network_g.type is "
             f"'{opt['network_g']['type']}'; use model_type: SRModel for it"
         )
     for phase, dataset in opt["datasets"].items():
@@ -185,23 +174,30 @@ def _check_keys(place: str, section: Options, made: Callable[..., Any]) -> None:
 
 def _check_train(opt: Options) -> None:
     train = opt["train"]
-    ours = opt["model_type"] == GLSGNModel.__name__
+    from basicsr.utils.registry import MODEL_REGISTRY
+
+    model = _registered(MODEL_REGISTRY, opt["model_type"])
+    ours = issubclass(model, GLSGNModel)
     if ours:
         for key in train:
-            if key not in TRAIN_KEYS:
-                raise unknown_name(f"train.{key} (GLSGNModel)", key, TRAIN_KEYS)
+            if key not in model.TRAIN_KEYS:
+                raise unknown_name(f"train.{key} ({model.__name__})", key, model.TRAIN_KEYS)
         if train.get("amp") is not None and train["amp"] not in AMP_TYPES:
             raise unknown_name("train.amp", train["amp"], [*AMP_TYPES, "~"])
-    for key in ("total_iter", "optim_g", "scheduler"):
+    adversarial = issubclass(model, GLSGNGANModel)
+    if adversarial and "network_d" not in opt:
+        raise InputError(f"the options lack 'network_d', the discriminator of {model.__name__}")
+    more = ("gan_opt", "optim_d") if adversarial else ()
+    for key in ("total_iter", "optim_g", "scheduler", *more):
         if key not in train:
             raise InputError(f"the options lack train.{key}")
-    optimizer = train["optim_g"].get("type")
     optimizers = ["Adam"]
     if ours:
         made = {n: getattr(torch.optim, n) for n in dir(torch.optim) if n[0].isupper()}
         optimizers = [n for n, c in made.items() if inspect.isclass(c) and n != "Optimizer"]
-    if optimizer not in optimizers:
-        raise unknown_name("train.optim_g.type", optimizer, optimizers)
+    for key in ("optim_g", "optim_d"):
+        if key in train and train[key].get("type") not in optimizers:
+            raise unknown_name(f"train.{key}.type", train[key].get("type"), optimizers)
     scheduler = train["scheduler"]
     if scheduler.get("type") not in SCHEDULERS:
         raise unknown_name("train.scheduler.type", scheduler.get("type"), SCHEDULERS)

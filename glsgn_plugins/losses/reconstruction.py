@@ -1,4 +1,4 @@
-"""Losses over the outputs of all pathways. Plain torch; both frameworks register them."""
+"""Every pathway against the truth at its scale."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from glsgn_plugins.blocks import shrink
 from glsgn_plugins.errors import InputError, unknown_name
-from glsgn_plugins.network import PATHWAY_SCALES
+from glsgn_plugins.network import PATHWAY_SCALES, PathwayOutputs
 
 PATHWAYS = ("1", "2", "3", "g")
 """Names of the pathways, in the order of :attr:`~glsgn_plugins.network.PathwayOutputs.pathways`."""
@@ -25,6 +25,18 @@ CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "charbonnier": _charbonnier,
     "mse": F.mse_loss,
 }
+
+
+def criterion_of(name: str, user: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """A criterion by name; ``user`` is who asks, for the error."""
+    if name not in CRITERIA:
+        raise unknown_name(f"{user} criterion", name, CRITERIA)
+    return CRITERIA[name]
+
+
+def pathways_of(outputs: PathwayOutputs | Sequence[Tensor]) -> Sequence[Tensor]:
+    """B_1, B_2, B_3, B_g of the network's tuple, or the four plain tensors themselves."""
+    return outputs.pathways if isinstance(outputs, PathwayOutputs) else outputs
 
 
 def at_scale(image: Tensor, scale: int) -> Tensor:
@@ -43,6 +55,12 @@ def at_scale(image: Tensor, scale: int) -> Tensor:
     return shrink(image, (image.shape[2] // scale, image.shape[3] // scale))
 
 
+def frequency_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Mean absolute difference of the orthonormal 2-D spectra, real and imaginary parts apart."""
+    x, y = (torch.view_as_real(torch.fft.rfft2(image, norm="ortho")) for image in (x, y))
+    return F.l1_loss(x, y)
+
+
 class PathwayReconstructionLoss(nn.Module):
     """Every pathway's output against the truth at its scale (our choice).
 
@@ -50,6 +68,8 @@ class PathwayReconstructionLoss(nn.Module):
         loss_weight: Weight of the sum.
         weights: Weights of pathways 1, 2, 3 and the global one in the sum.
         criterion: ``"l1"``, ``"charbonnier"`` (epsilon 1e-3) or ``"mse"``.
+        frequency_weight: Weight of the same distance between Fourier spectra (L1), in each
+            pathway's term.
 
     Raises:
         InputError: An unknown criterion, or not four weights.
@@ -60,31 +80,40 @@ class PathwayReconstructionLoss(nn.Module):
         loss_weight: float = 1.0,
         weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
         criterion: str = "l1",
+        frequency_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        if criterion not in CRITERIA:
-            raise unknown_name("PathwayReconstructionLoss criterion", criterion, CRITERIA)
+        self.criterion = criterion_of(criterion, type(self).__name__)
         if len(weights) != len(PATHWAYS):
             raise InputError(
                 "PathwayReconstructionLoss weights: expected four, of pathways 1, 2, 3 and the "
                 f"global one; got {list(weights)}"
             )
-        self.criterion = CRITERIA[criterion]
         self.weights = [loss_weight * w for w in weights]
+        self.frequency_weight = frequency_weight
 
-    def terms(self, pathways: Sequence[Tensor], gt: Tensor) -> dict[str, Tensor]:
+    def _distance(self, output: Tensor, truth: Tensor) -> Tensor:
+        output = output.to(truth.dtype)
+        distance = self.criterion(output, truth)
+        if self.frequency_weight:
+            distance = distance + self.frequency_weight * frequency_distance(output, truth)
+        return distance
+
+    def terms(self, outputs: PathwayOutputs | Sequence[Tensor], gt: Tensor) -> dict[str, Tensor]:
         """Weighted scalars by name: ``pathway_1``, ``pathway_2``, ``pathway_3``, ``pathway_g``.
 
         Args:
-            pathways: B_1, B_2, B_3, B_g, as in :class:`~glsgn_plugins.network.PathwayOutputs`.
+            outputs: The network's, or B_1, B_2, B_3, B_g.
             gt: ``(N, 3, H, W)``, RGB in [0, 1].
         """
         truths = {scale: at_scale(gt, scale) for scale in sorted(set(PATHWAY_SCALES))}
         return {
-            f"pathway_{name}": weight * self.criterion(output.to(gt.dtype), truths[scale])
-            for name, weight, output, scale in zip(PATHWAYS, self.weights, pathways, PATHWAY_SCALES)
+            f"pathway_{name}": weight * self._distance(output, truths[scale])
+            for name, weight, output, scale in zip(
+                PATHWAYS, self.weights, pathways_of(outputs), PATHWAY_SCALES
+            )
         }
 
-    def forward(self, pathways: Sequence[Tensor], gt: Tensor) -> Tensor:
+    def forward(self, outputs: PathwayOutputs | Sequence[Tensor], gt: Tensor) -> Tensor:
         """The sum of :meth:`terms`, a scalar."""
-        return torch.stack(list(self.terms(pathways, gt).values())).sum()
+        return torch.stack(list(self.terms(outputs, gt).values())).sum()

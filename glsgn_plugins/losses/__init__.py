@@ -1,0 +1,21 @@
+"""Losses over the outputs of all pathways. Plain torch; the frameworks' adapters register them."""
+
+from glsgn_plugins.losses.consistency import (
+    AttentionConsistencyLoss,
+    ContentConsistencyLoss,
+    IntensityConsistencyLoss,
+    SemanticConsistencyLoss,
+)
+from glsgn_plugins.losses.objective import GLSGNLoss
+from glsgn_plugins.losses.reconstruction import PathwayReconstructionLoss
+from glsgn_plugins.losses.semantic import SemanticDistance
+
+__all__ = [
+    "AttentionConsistencyLoss",
+    "ContentConsistencyLoss",
+    "GLSGNLoss",
+    "IntensityConsistencyLoss",
+    "PathwayReconstructionLoss",
+    "SemanticConsistencyLoss",
+    "SemanticDistance",
+]

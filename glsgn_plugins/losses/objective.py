@@ -1,0 +1,103 @@
+"""The full objective: reconstruction, and the four consistencies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from glsgn_plugins.errors import InputError
+from glsgn_plugins.losses.consistency import (
+    AttentionConsistencyLoss,
+    ContentConsistencyLoss,
+    IntensityConsistencyLoss,
+    SemanticConsistencyLoss,
+)
+from glsgn_plugins.losses.reconstruction import PathwayReconstructionLoss, criterion_of
+from glsgn_plugins.network import PathwayOutputs
+
+
+class GLSGNLoss(nn.Module):
+    """The restored image and every pathway against the truth, and the pathways with each other.
+
+    A weight of 0 leaves a term out. The weights are our choice. It needs the network's own outputs
+    (``return_pathways: true``), and then serves as ``pixel_opt`` of BasicSR's stock ``SRModel``.
+
+    Args:
+        restored_weight: Of the restored image.
+        pathway_weight: Of :class:`PathwayReconstructionLoss`.
+        content_weight: Of :class:`ContentConsistencyLoss`.
+        attention_weight: Of :class:`AttentionConsistencyLoss`.
+        intensity_weight: Of :class:`IntensityConsistencyLoss`.
+        semantic_weight: Of :class:`SemanticConsistencyLoss`; 0 by default, as it wants weights.
+        frequency_weight: Of the Fourier term in :class:`PathwayReconstructionLoss`.
+        criterion: Of restored image and pathways: ``"l1"``, ``"charbonnier"`` or ``"mse"``.
+        backbone: Of the semantic term, see
+            :class:`~glsgn_plugins.losses.semantic.SemanticDistance`.
+        layers: Likewise.
+        weights: Likewise.
+
+    Raises:
+        InputError: A value above can't be used, or the network returned the image alone.
+    """
+
+    def __init__(
+        self,
+        restored_weight: float = 1.0,
+        pathway_weight: float = 0.25,
+        content_weight: float = 0.1,
+        attention_weight: float = 0.02,
+        intensity_weight: float = 0.1,
+        semantic_weight: float = 0.0,
+        frequency_weight: float = 0.0,
+        criterion: str = "l1",
+        backbone: str = "lpips_alex",
+        layers: Sequence[int] | None = None,
+        weights: str = "cache",
+    ) -> None:
+        super().__init__()
+        self.restored_weight = restored_weight
+        self.criterion = criterion_of(criterion, type(self).__name__)
+        self.reconstruction = (
+            PathwayReconstructionLoss(
+                pathway_weight, criterion=criterion, frequency_weight=frequency_weight
+            )
+            if pathway_weight
+            else None
+        )
+        self.consistencies = nn.ModuleDict()
+        if content_weight:
+            self.consistencies["content"] = ContentConsistencyLoss(content_weight)
+        if attention_weight:
+            self.consistencies["attention"] = AttentionConsistencyLoss(attention_weight)
+        if intensity_weight:
+            self.consistencies["intensity"] = IntensityConsistencyLoss(intensity_weight)
+        if semantic_weight:
+            self.consistencies["semantic"] = SemanticConsistencyLoss(
+                semantic_weight, backbone, layers, weights
+            )
+
+    def terms(self, outputs: PathwayOutputs, gt: Tensor) -> dict[str, Tensor]:
+        """Weighted scalars by name: ``restored``, ``pathway_1`` to ``pathway_g``, ``content``,
+        ``attention``, ``intensity``, ``semantic``, as far as their weight isn't 0.
+
+        Args:
+            outputs: The network's.
+            gt: ``(N, 3, H, W)``, RGB in [0, 1].
+        """
+        if not isinstance(outputs, PathwayOutputs):
+            raise InputError("GLSGNLoss needs network_g.return_pathways: true")
+        found: dict[str, Tensor] = {}
+        if self.restored_weight:
+            restored = outputs.restored.to(gt.dtype)
+            found["restored"] = self.restored_weight * self.criterion(restored, gt)
+        if self.reconstruction is not None:
+            found |= self.reconstruction.terms(outputs, gt)
+        for name, consistency in self.consistencies.items():
+            found[name] = consistency(outputs)
+        return found
+
+    def forward(self, outputs: PathwayOutputs, gt: Tensor) -> Tensor:
+        """The sum of :meth:`terms`, a scalar."""
+        return torch.stack(list(self.terms(outputs, gt).values())).sum()
