@@ -17,8 +17,7 @@ One command, unattended, on Linux, with a GPU or without::
 - CUDA: each timed pass follows an untimed one, since processes give memory back in between.
 - Multiply-adds are those of convolutions and matrix products, at the full size.
 - The allocator is the default one, which on CPUs maps large blocks anew each time. That costs
-  networks of many elementwise steps most: NAFNet at 512 took 2.1 s on a virtual machine of 2 cores,
-  and 0.8 s where glibc was told to keep freed memory (MALLOC_MMAP_MAX_=0 and the like).
+  networks of many elementwise steps most; one that keeps freed memory gives other ratios.
 - Out of memory on a CPU is: more than 80 % of what was available when the pass began.
 """
 
