@@ -70,6 +70,11 @@ OPTION_ERRORS = {
         "train.optim_g.type",
         "'AdamW'",
     ),
+    "learning rate": (
+        set_in("train", "optim_g", "lr", value="1e-4"),
+        "train.optim_g.lr: expected a number, found '1e-4'",
+        "!!float 1e-4",
+    ),
     "scheduler": (
         set_in("train", "scheduler", "type", value="CosineAnnealingLR"),
         "train.scheduler.type",

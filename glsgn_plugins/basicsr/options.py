@@ -16,6 +16,14 @@ from typing import Any
 
 import torch
 import yaml
+from basicsr.utils.options import _postprocess_yml_value
+from basicsr.utils.registry import (
+    ARCH_REGISTRY,
+    DATASET_REGISTRY,
+    LOSS_REGISTRY,
+    METRIC_REGISTRY,
+    MODEL_REGISTRY,
+)
 
 from glsgn_plugins.basicsr.gan_model import GLSGNGANModel
 from glsgn_plugins.basicsr.images import check_pairs
@@ -60,8 +68,6 @@ def read_options(path: str, force_yml: list[str]) -> tuple[Path, Options]:
 
 
 def _force(opt: Options, entry: str) -> None:
-    from basicsr.utils.options import _postprocess_yml_value
-
     keys, equals, value = entry.partition("=")
     if not equals or "=" in value:
         raise InputError(f"--force_yml {entry}: expected key:key=value with one '='")
@@ -99,8 +105,6 @@ def check_options(opt: Options, train: bool) -> None:
     for key, value in opt["path"].items():
         if value is not None and ("pretrain_network" in key or "resume_state" in key):
             _check_exists(f"path.{key}", value, Path.is_file)
-    from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
-
     network = _registered(ARCH_REGISTRY, opt["network_g"]["type"])
     ours = inspect.isclass(network) and issubclass(network, GLSGN)
     model = _registered(MODEL_REGISTRY, opt["model_type"])
@@ -124,19 +128,17 @@ def _check_gpus(num_gpu: Any) -> None:
 
 def _typed_sections(opt: Options, train: bool) -> Iterator[tuple[str, Options, Any]]:
     """Sections with a ``type`` key: their place, content, and the registry of that type."""
-    from basicsr.utils import registry
-
     for key, section in opt.items():
         if key.startswith("network_"):
-            yield key, section, registry.ARCH_REGISTRY
+            yield key, section, ARCH_REGISTRY
     for phase, section in opt["datasets"].items():
-        yield f"datasets.{phase}", section, registry.DATASET_REGISTRY
+        yield f"datasets.{phase}", section, DATASET_REGISTRY
     for name, section in ((opt.get("val") or {}).get("metrics") or {}).items():
-        yield f"val.metrics.{name}", section, registry.METRIC_REGISTRY
+        yield f"val.metrics.{name}", section, METRIC_REGISTRY
     if train:
         for key, section in opt["train"].items():
             if key.endswith("_opt") and section is not None:
-                yield f"train.{key}", section, registry.LOSS_REGISTRY
+                yield f"train.{key}", section, LOSS_REGISTRY
 
 
 def _registered(registry: Any, name: str) -> Any:
@@ -146,8 +148,6 @@ def _registered(registry: Any, name: str) -> Any:
 
 
 def _check_types(opt: Options, train: bool) -> None:
-    from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
-
     if _registered(MODEL_REGISTRY, opt["model_type"]) is None:
         raise unknown_name("model_type", opt["model_type"], MODEL_REGISTRY.keys())
     for place, section, registry in _typed_sections(opt, train):
@@ -174,8 +174,6 @@ def _check_keys(place: str, section: Options, made: Callable[..., Any]) -> None:
 
 def _check_train(opt: Options) -> None:
     train = opt["train"]
-    from basicsr.utils.registry import MODEL_REGISTRY
-
     model = _registered(MODEL_REGISTRY, opt["model_type"])
     ours = issubclass(model, GLSGNModel)
     if ours:
@@ -198,6 +196,11 @@ def _check_train(opt: Options) -> None:
     for key in ("optim_g", "optim_d"):
         if key in train and train[key].get("type") not in optimizers:
             raise unknown_name(f"train.{key}.type", train[key].get("type"), optimizers)
+        if key in train and not isinstance(train[key].get("lr"), (int, float)):
+            raise InputError(
+                f"train.{key}.lr: expected a number, found {train[key].get('lr')!r}; YAML takes "
+                "1e-4 for text: write 1.0e-4 or !!float 1e-4 (--force_yml: !!float1e-4)"
+            )
     scheduler = train["scheduler"]
     if scheduler.get("type") not in SCHEDULERS:
         raise unknown_name("train.scheduler.type", scheduler.get("type"), SCHEDULERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,10 @@ def _lpips(backbone: str, weights: str) -> tuple[nn.Module, nn.ModuleList]:
         import lpips
     except ImportError:
         raise ImportError(f"backbone {backbone} needs: pip install lpips") from None
-    model = lpips.LPIPS(net=backbone.removeprefix("lpips_"), pnet_rand=True, verbose=False)
+    with warnings.catch_warnings():
+        # lpips calls torchvision in a way that is deprecated; its users can do nothing about it.
+        warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
+        model = lpips.LPIPS(net=backbone.removeprefix("lpips_"), pnet_rand=True, verbose=False)
     if weights != "random":
         trunk, name = LPIPS_TRUNKS[backbone]
         path = Path(weights)
