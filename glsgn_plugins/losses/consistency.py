@@ -60,7 +60,8 @@ class AttentionConsistencyLoss(nn.Module):
     """Perceptual attention: each local map equals the global one.
 
     Mean of the L1 distances between A_i and A_g, brought to the size of A_i by averaging. A_g is
-    the reference.
+    the reference. All maps agree at 0 too, and a sigmoid hardly comes back from there: keep the
+    weight small (docs/ablation.md).
 
     Args:
         loss_weight: Weight of the mean.

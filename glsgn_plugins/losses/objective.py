@@ -47,7 +47,7 @@ class GLSGNLoss(nn.Module):
         restored_weight: float = 1.0,
         pathway_weight: float = 0.25,
         content_weight: float = 0.1,
-        attention_weight: float = 0.02,
+        attention_weight: float = 0.004,
         intensity_weight: float = 0.1,
         semantic_weight: float = 0.0,
         frequency_weight: float = 0.0,
