@@ -1,98 +1,30 @@
-"""``glsgn doctor``: what is installed, which mends are in force, what to do about the rest."""
+"""The ``glsgn`` command: one module per subcommand, each with ``add_to`` and ``run``."""
 
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 
-from glsgn_plugins import __version__, upstream
+from glsgn_plugins.commands import doctor
+from glsgn_plugins.errors import InputError
 
-PACKAGES = [
-    "torch",
-    "torchvision",
-    "numpy",
-    "basicsr",
-    "mmagic",
-    "mmengine",
-    "mmcv",
-    "mmcv-lite",
-    "openmim",
-    "diffusers",
-    "transformers",
-    "huggingface-hub",
-    "albumentations",
-    "opencv-python",
-]
-
-
-def _versions() -> None:
-    print(f"glsgn-plugins {__version__}, Python {platform.python_version()}")
-    for package in PACKAGES:
-        print(f"  {package:<18}{upstream.installed(package) or 'not installed'}")
-    import torch
-
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    print(f"  {'GPUs':<18}{', '.join(names) or 'none: everything runs on the CPU'}")
-
-
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
-
-
-def _advice() -> list[str]:
-    """What no mend can do."""
-    has = {package: upstream.installed(package) for package in PACKAGES}
-    advice = []
-    mmcv = has["mmcv"] or has["mmcv-lite"]
-    if has["mmagic"]:
-        if has["numpy"] and _number(has["numpy"]) >= (2, 0):
-            advice.append("mmagic 1.2.0 needs numpy < 2: pip install 'numpy<2'")
-        if mmcv is None:
-            advice.append("mmagic needs mmcv: pip install mmcv-lite==2.1.0 (no compiler needed)")
-        elif not (2, 0) <= _number(mmcv) < (2, 2):
-            advice.append(f"mmagic refuses mmcv {mmcv}: pip install mmcv-lite==2.1.0")
-        if has["mmcv"] and has["mmcv-lite"]:
-            advice.append(
-                "mmcv and mmcv-lite share one folder: uninstall both, then install one of them"
-            )
-        if not has["albumentations"]:
-            advice.append("mmagic imports albumentations: pip install albumentations==1.4.24")
-    return advice
-
-
-def doctor() -> int:
-    """Print the report; exit code 1 where there is something left to do."""
-    _versions()
-    problems = []
-    for package, mend, mends in (
-        ("basicsr", upstream.mend_basicsr, (*upstream.BEFORE_BASICSR, *upstream.AFTER_BASICSR)),
-        ("mmagic", upstream.mend_mmagic, upstream.BEFORE_MMAGIC),
-    ):
-        print(f"\nMends for {package}")
-        try:
-            mend()
-        except Exception as error:  # noqa: BLE001  # whatever fails upstream is the diagnosis
-            print(f"  not usable here: {error}")
-            if upstream.installed(package):
-                problems.append(f"{package} doesn't import: {type(error).__name__}: {error}")
-            continue
-        for m in mends:
-            print(f"  {'in force ' if upstream.in_force(m) else 'no need  '} {m.name}: {m.symptom}")
-    problems += _advice()
-    print("\n" + ("To do" if problems else "Nothing to do."))
-    for problem in problems:
-        print(f"  - {problem}")
-    return 1 if problems else 0
+SUBCOMMANDS = (doctor,)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The ``glsgn`` command."""
-    parser = argparse.ArgumentParser(prog="glsgn", description=__doc__)
+    """What the subcommand's ``run`` returns; 2 for wrong input, said in one line."""
+    parser = argparse.ArgumentParser(
+        prog="glsgn", description="GLSGN's own commands, beside those of the frameworks."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("doctor", help="what is installed, what is mended, what to do")
-    parser.parse_args(sys.argv[1:] if argv is None else argv)
-    return doctor()
+    for subcommand in SUBCOMMANDS:
+        subcommand.add_to(commands)
+    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    try:
+        return int(args.run(args))
+    except InputError as error:
+        print(f"glsgn {args.command}: error: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":
