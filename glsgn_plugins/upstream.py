@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from glsgn_plugins.checkpoint import read_checkpoint, written_whole
+from glsgn_plugins.data.draws import number
 from glsgn_plugins.errors import InputError
 
 
@@ -252,6 +253,18 @@ def _mend_cpu_ranks() -> None:
     BaseModel.model_to_device = model_to_device
 
 
+def _mend_draws() -> None:
+    from basicsr.data.data_sampler import EnlargedSampler
+
+    plain = EnlargedSampler.__iter__
+
+    @functools.wraps(plain)
+    def draws(self: Any) -> Iterator[int]:
+        return number(plain(self), self.epoch, self.rank, self.num_replicas)
+
+    EnlargedSampler.__iter__ = draws
+
+
 BEFORE_BASICSR = (
     Mend(
         "functional_tensor",
@@ -296,6 +309,15 @@ AFTER_BASICSR = (
         versions="basicsr <= 1.4.2, where torch sees no GPU",
         needed=lambda: torch.cuda.device_count() == 0,
         apply=_mend_cpu_ranks,
+    ),
+    Mend(
+        "numbered draws",
+        symptom="random crops and degradations repeat each epoch, and change with the workers",
+        cause="worker_init_fn seeds every epoch alike; EnlargedSampler's indices don't tell the "
+        "epoch, nor the repeats of dataset_enlarge_ratio, to the dataset",
+        versions="basicsr <= 1.4.2, for the datasets of glsgn_plugins",
+        needed=lambda: True,
+        apply=_mend_draws,
     ),
 )
 

@@ -1,6 +1,7 @@
 """GLSGN in BasicSR: importing this package registers everything.
 
 ``ARCH_REGISTRY``: ``GLSGN``. ``MODEL_REGISTRY``: ``GLSGNModel``, ``GLSGNGANModel``.
+``DATASET_REGISTRY``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``.
 ``LOSS_REGISTRY``: the losses of :mod:`glsgn_plugins.losses`. ``METRIC_REGISTRY``:
 ``calculate_lpips``, ``calculate_seam``. The mends of :mod:`glsgn_plugins.upstream` for BasicSR are
 applied first, so that it imports and saves whole.
@@ -16,6 +17,11 @@ mend_basicsr()
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY  # noqa: E402
 
 from glsgn_plugins import losses, metrics  # noqa: E402
+from glsgn_plugins.basicsr.datasets import (  # noqa: E402
+    UHDPairedDataset,
+    UHDSynthesisDataset,
+    UHR4KDataset,
+)
 from glsgn_plugins.basicsr.gan_model import GLSGNGANModel  # noqa: E402
 from glsgn_plugins.basicsr.model import GLSGNModel  # noqa: E402
 from glsgn_plugins.network import GLSGN  # noqa: E402
@@ -33,4 +39,11 @@ for loss in (
 METRIC_REGISTRY.register(metrics.calculate_lpips)
 METRIC_REGISTRY.register(metrics.calculate_seam)
 
-__all__ = ["GLSGN", "GLSGNGANModel", "GLSGNModel"]
+__all__ = [
+    "GLSGN",
+    "GLSGNGANModel",
+    "GLSGNModel",
+    "UHDPairedDataset",
+    "UHDSynthesisDataset",
+    "UHR4KDataset",
+]

@@ -1,4 +1,4 @@
-"""Checks of paired image folders by their headers: names, sizes, channels, bit depth, wholeness.
+"""Checks of a dataset's files by their headers, before anything is started.
 
 BasicSR stops at a pair that doesn't fit when it comes to it, by an assertion or an attribute of
 ``None``, and reads 16-bit, grey and transparent images as something else without a word.
@@ -7,17 +7,46 @@ BasicSR stops at a pair that doesn't fit when it comes to it, by an assertion or
 from __future__ import annotations
 
 import os
-import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from glsgn_plugins.data.checks import pair_problem, photograph_problem
+from glsgn_plugins.data.datasets import UHDSynthesisDataset
+from glsgn_plugins.data.images import read_header
 from glsgn_plugins.errors import InputError
 
 SHOW_PROGRESS_FROM = 500
 """Pairs from which the check shows a progress bar: some seconds on a network drive."""
+
+
+def _progress(items: Sequence[Any], place: str) -> tqdm[Any]:
+    few = len(items) < SHOW_PROGRESS_FROM
+    return tqdm(items, desc=f"Checking {place}", unit="pair", disable=few)
+
+
+def check_files(place: str, dataset: Any) -> None:
+    """Check the files of a dataset of ours.
+
+    Args:
+        place: Of the dataset, e.g. ``datasets.train``.
+        dataset: As it has been built: of pairs, or of clean photographs.
+
+    Raises:
+        InputError: The first thing that is wrong, with its file.
+    """
+    crop = dataset.crops.gt_size
+    if isinstance(dataset, UHDSynthesisDataset):
+        photographs = dataset.synthesis.photographs
+        found = (photograph_problem(path, crop) for path in _progress(photographs, place))
+    else:
+        crop_gt = dataset.crop_gt
+        found = (pair_problem(pair, crop, crop_gt) for pair in _progress(dataset.pairs, place))
+    for problem in found:
+        if problem:
+            raise InputError(problem)
 
 
 def check_pairs(place: str, dataset: dict[str, Any], crop: int | None, rgb8: bool) -> None:
@@ -32,6 +61,33 @@ def check_pairs(place: str, dataset: dict[str, Any], crop: int | None, rgb8: boo
     Raises:
         InputError: The first thing that is wrong, with its file.
     """
+    pairs = _pairs(place, dataset)
+    scale = dataset.get("scale", 1)
+    for lq, gt in _progress(pairs, place):
+        headers = [read_header(path) for path in (lq, gt)]
+        if rgb8:
+            for path, header in zip((lq, gt), headers):
+                if header.channels != "RGB" or header.bits != 8:
+                    raise InputError(
+                        f"{path}: {header.bits}-bit {header.channels}, but PairedImageDataset "
+                        "makes 8-bit RGB of everything; convert it, remove the pair, or use "
+                        "UHDPairedDataset"
+                    )
+        small, large = headers
+        if (large.height, large.width) != (small.height * scale, small.width * scale):
+            raise InputError(
+                f"{lq}: {small.size}, but its truth {gt} has {large.size}; with scale {scale} they "
+                "must match"
+            )
+        if crop is not None and min(large.height, large.width) < crop:
+            raise InputError(
+                f"{gt}: {large.size} is smaller than {place}.gt_size, {crop}; lower gt_size or "
+                "remove the pair"
+            )
+
+
+def _pairs(place: str, dataset: dict[str, Any]) -> list[tuple[Path, Path]]:
+    """The files that ``PairedImageDataset`` will pair."""
     lq_root = Path(os.path.expanduser(dataset["dataroot_lq"]))
     gt_root = Path(os.path.expanduser(dataset["dataroot_gt"]))
     template = dataset.get("filename_tmpl", "{}")
@@ -51,24 +107,10 @@ def check_pairs(place: str, dataset: dict[str, Any], crop: int | None, rgb8: boo
                 raise InputError(
                     f"{place}: {len(inputs)} files in '{lq_root}', {len(names)} in '{gt_root}'; "
                     f"the first without its partner in '{root}' is '{min(missing)}'. Both folders "
-                    "need the same names and extensions (filename_tmpl renames the inputs)"
+                    "need the same names and extensions (filename_tmpl renames the inputs; "
+                    "UHDPairedDataset takes others)"
                 )
-    pairs = [(lq_root / _input_name(name, template), gt_root / name) for name in names]
-    for lq, gt in tqdm(
-        pairs, desc=f"Checking {place}", unit="pair", disable=len(pairs) < SHOW_PROGRESS_FROM
-    ):
-        sizes = [_size(path, rgb8) for path in (lq, gt)]
-        scale = dataset.get("scale", 1)
-        if sizes[1] != (sizes[0][0] * scale, sizes[0][1] * scale):
-            raise InputError(
-                f"{lq}: {_shown(sizes[0])}, but its truth {gt} has {_shown(sizes[1])}; "
-                f"with scale {scale} they must match"
-            )
-        if crop is not None and min(sizes[1]) < crop:
-            raise InputError(
-                f"{gt}: {_shown(sizes[1])} is smaller than {place}.gt_size, {crop}; lower gt_size "
-                "or remove the pair"
-            )
+    return [(lq_root / _input_name(name, template), gt_root / name) for name in names]
 
 
 def _files(root: Path) -> list[str]:
@@ -78,51 +120,3 @@ def _files(root: Path) -> list[str]:
 def _input_name(name: str, template: str) -> str:
     path = Path(name)
     return f"{template.format(path.stem)}{path.suffix}"
-
-
-def _shown(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]} pixels"
-
-
-def _size(path: Path, rgb8: bool) -> tuple[int, int]:
-    """Width and height; the pixels are not decoded."""
-    try:
-        with Image.open(path) as image:
-            size, mode, kind = image.size, image.mode, image.format
-            tags = getattr(image, "tag_v2", {})
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, struct.error) as error:
-        raise InputError(f"{path}: not an image that can be read ({error}); remove it") from None
-    bits = _bits(path, kind, tags)
-    if not _ends(path, kind):
-        raise InputError(f"{path}: cut short, its end is missing; copy it again or remove the pair")
-    if rgb8 and (mode != "RGB" or bits != 8):
-        found = {"L": "grey", "1": "black and white", "RGBA": "RGB with transparency"}
-        shown = found.get(mode, "grey" if mode.startswith("I") else mode)
-        raise InputError(
-            f"{path}: {bits}-bit {shown}, but GLSGN is trained and tested on 8-bit RGB here; "
-            "convert it, or remove the pair"
-        )
-    return size
-
-
-def _bits(path: Path, kind: str | None, tags: Any) -> int:
-    """Bits per channel. Pillow reads RGB of 16 bits as 8, so its mode doesn't tell."""
-    if kind == "PNG":
-        with path.open("rb") as file:
-            return file.read(25)[24]
-    if kind == "TIFF":
-        return int(max(tags.get(258, (1,))))
-    return 8
-
-
-def _ends(path: Path, kind: str | None) -> bool:
-    """Whether a PNG or JPEG has its end marker near its end; other kinds aren't judged."""
-    marker = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(kind or "")
-    if marker is None:
-        return True
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 4096))  # cameras and editors may append a little after it
-        return marker in file.read()

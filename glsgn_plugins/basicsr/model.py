@@ -20,6 +20,17 @@ from glsgn_plugins.network import PathwayOutputs
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def amp_type(name: str | None) -> torch.dtype | None:
+    """The type of ``train.amp``.
+
+    Raises:
+        InputError: There is no such type.
+    """
+    if name is not None and name not in AMP_TYPES:
+        raise unknown_name("train.amp", name, [*AMP_TYPES, "~"])
+    return AMP_TYPES[name] if name else None
+
+
 @MODEL_REGISTRY.register()
 class GLSGNModel(SRModel):
     """Trains GLSGN: the restored image and each pathway against the truth, and with each other.
@@ -68,11 +79,9 @@ class GLSGNModel(SRModel):
         """Losses, optimiser and schedule of ``SRModel``, and what this model adds."""
         options = self.opt["train"]
         amp = options.get("amp")
-        if amp is not None and amp not in AMP_TYPES:
-            raise unknown_name("train.amp", amp, [*AMP_TYPES, "~"])
+        self.amp_type = amp_type(amp)
         if amp == "fp16" and self.device.type != "cuda":
             raise InputError("train.amp: fp16 needs a GPU; use bf16 or ~ without one")
-        self.amp_type = AMP_TYPES.get(amp)
         # bfloat16 has the range of float32, so only float16 needs its gradients scaled.
         self.scaler = _grad_scaler() if amp == "fp16" else None
         self.grad_clip = options.get("grad_clip") or float("inf")

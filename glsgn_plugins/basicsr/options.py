@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import yaml
+from basicsr.models.base_model import BaseModel
 from basicsr.utils.options import _postprocess_yml_value
 from basicsr.utils.registry import (
     ARCH_REGISTRY,
@@ -25,9 +26,10 @@ from basicsr.utils.registry import (
     MODEL_REGISTRY,
 )
 
+from glsgn_plugins.basicsr.datasets import FromOptions
 from glsgn_plugins.basicsr.gan_model import GLSGNGANModel
-from glsgn_plugins.basicsr.images import check_pairs
-from glsgn_plugins.basicsr.model import AMP_TYPES, GLSGNModel
+from glsgn_plugins.basicsr.images import check_files, check_pairs
+from glsgn_plugins.basicsr.model import GLSGNModel, amp_type
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.network import GLSGN, MIN_SIZE
 from glsgn_plugins.shipped import find_shipped
@@ -180,27 +182,44 @@ def _check_train(opt: Options) -> None:
         for key in train:
             if key not in model.TRAIN_KEYS:
                 raise unknown_name(f"train.{key} ({model.__name__})", key, model.TRAIN_KEYS)
-        if train.get("amp") is not None and train["amp"] not in AMP_TYPES:
-            raise unknown_name("train.amp", train["amp"], [*AMP_TYPES, "~"])
+        amp_type(train.get("amp"))
     adversarial = issubclass(model, GLSGNGANModel)
     if adversarial and "network_d" not in opt:
         raise InputError(f"the options lack 'network_d', the discriminator of {model.__name__}")
-    more = ("gan_opt", "optim_d") if adversarial else ()
-    for key in ("total_iter", "optim_g", "scheduler", *more):
+    # A model of another package may make its own optimisers and schedules, from keys of its own.
+    optimizers = {GLSGNModel.get_optimizer: _torch_optimizers(), BaseModel.get_optimizer: ["Adam"]}
+    needed = ["total_iter"]
+    if model.get_optimizer in optimizers:
+        needed += ["optim_g", "optim_d"] if adversarial else ["optim_g"]
+    if model.setup_schedulers is BaseModel.setup_schedulers:
+        needed.append("scheduler")
+    for key in (*needed, *(("gan_opt",) if adversarial else ())):
         if key not in train:
             raise InputError(f"the options lack train.{key}")
-    optimizers = ["Adam"]
-    if ours:
-        made = {n: getattr(torch.optim, n) for n in dir(torch.optim) if n[0].isupper()}
-        optimizers = [n for n, c in made.items() if inspect.isclass(c) and n != "Optimizer"]
-    for key in ("optim_g", "optim_d"):
-        if key in train and train[key].get("type") not in optimizers:
-            raise unknown_name(f"train.{key}.type", train[key].get("type"), optimizers)
-        if key in train and not isinstance(train[key].get("lr"), (int, float)):
-            raise InputError(
-                f"train.{key}.lr: expected a number, found {train[key].get('lr')!r}; YAML takes "
-                "1e-4 for text: write 1.0e-4 or !!float 1e-4 (--force_yml: !!float1e-4)"
-            )
+    if model.get_optimizer in optimizers:
+        for key in ("optim_g", "optim_d"):
+            if key in train:
+                _check_optimizer(f"train.{key}", train[key], optimizers[model.get_optimizer])
+    if "scheduler" in needed:
+        _check_scheduler(train)
+
+
+def _torch_optimizers() -> list[str]:
+    made = {name: getattr(torch.optim, name) for name in dir(torch.optim) if name[0].isupper()}
+    return [name for name, c in made.items() if inspect.isclass(c) and name != "Optimizer"]
+
+
+def _check_optimizer(place: str, section: Options, known: list[str]) -> None:
+    if section.get("type") not in known:
+        raise unknown_name(f"{place}.type", section.get("type"), known)
+    if not isinstance(section.get("lr"), (int, float)):
+        raise InputError(
+            f"{place}.lr: expected a number, found {section.get('lr')!r}; YAML takes 1e-4 for "
+            "text: write 1.0e-4 or !!float 1e-4 (--force_yml: !!float1e-4)"
+        )
+
+
+def _check_scheduler(train: Options) -> None:
     scheduler = train["scheduler"]
     if scheduler.get("type") not in SCHEDULERS:
         raise unknown_name("train.scheduler.type", scheduler.get("type"), SCHEDULERS)
@@ -227,7 +246,7 @@ def _check_exists(place: str, value: str, exists: Callable[[Path], bool]) -> Non
 
 def _check_dataset(phase: str, dataset: Options, train: bool, ours: bool) -> None:
     place = f"datasets.{phase}"
-    for side in ("dataroot_lq", "dataroot_gt"):
+    for side in ("dataroot", "dataroot_lq", "dataroot_gt"):
         if isinstance(dataset.get(side), str):
             _check_exists(f"{place}.{side}", dataset[side], Path.is_dir)
     if dataset.get("meta_info_file") is not None:
@@ -235,6 +254,13 @@ def _check_dataset(phase: str, dataset: Options, train: bool, ours: bool) -> Non
     size = dataset.get("gt_size") if train else None
     if ours and size is not None and size < MIN_SIZE:
         raise InputError(f"{place}.gt_size: {size}, but GLSGN needs {MIN_SIZE} or more")
+    made = _registered(DATASET_REGISTRY, dataset["type"])
+    if inspect.isclass(made) and issubclass(made, FromOptions):
+        try:
+            check_files(place, made({**dataset, "phase": "train" if train else "test"}))
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from None
+        return
     folders = (dataset.get("io_backend") or {}).get("type") == "disk"
     if folders and dataset["type"] == "PairedImageDataset":
         for key in ("dataroot_lq", "dataroot_gt"):

@@ -1,0 +1,1 @@
+"""UHD data: public layouts, paired and synthetic datasets, crops. Needs OpenCV and Pillow."""

@@ -1,0 +1,165 @@
+"""What can be wrong with the files of a set, a line for each; by their headers or decoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from glsgn_plugins.data.images import Header, read_header, read_image
+from glsgn_plugins.data.layouts import Pair
+from glsgn_plugins.errors import InputError
+
+THUMBNAIL = 32
+"""Rows and columns of the thumbnails by which swapped pairs are found."""
+BLACK = 2 / 255
+"""An image none of whose values is above this share of white is taken for black."""
+
+
+def photograph_problem(path: Path, crop: int | None) -> str | None:
+    """What is wrong with one image by its header.
+
+    Args:
+        path: Of the image.
+        crop: What it must hold, in pixels; or ``None``.
+    """
+    try:
+        header = read_header(path)
+    except InputError as error:
+        return str(error)
+    return _header_problem(path, header, crop)
+
+
+def _header_problem(path: Path, header: Header, crop: int | None) -> str | None:
+    if header.channels == "CMYK":
+        return f"{path}: CMYK, whose colours depend on a printer; convert it to sRGB"
+    if header.frames > 1:
+        return f"{path}: {header.frames} frames or pages; expected one image, extract it"
+    if crop is not None and min(header.height, header.width) < crop:
+        return (
+            f"{path}: {header.size}, smaller than gt_size, {crop}; lower gt_size or remove the pair"
+        )
+    return None
+
+
+def pair_problem(pair: Pair, crop: int | None, crop_gt: bool) -> str | None:
+    """What is wrong with a pair by its headers.
+
+    Args:
+        pair: Its files.
+        crop: What both must hold, in pixels; or ``None``.
+        crop_gt: The truth may be larger than the input.
+    """
+    headers = []
+    for path in pair:
+        try:
+            headers.append(read_header(path))
+        except InputError as error:
+            return str(error)
+        problem = _header_problem(path, headers[-1], crop)
+        if problem:
+            return problem
+    lq, gt = headers
+    fits = (gt.height, gt.width) == (lq.height, lq.width)
+    if crop_gt:
+        fits = gt.height >= lq.height and gt.width >= lq.width
+    if not fits:
+        return f"{pair.lq}: {lq.size}, but its truth {pair.gt} has {gt.size}; they must match"
+    return None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What decoding a pair has shown.
+
+    Attributes:
+        pair: Its files.
+        problems: A line each.
+        shape: Of the truth; ``None`` where a file can't be decoded.
+        thumbnails: Grey, small, of input and truth, without their mean and contrast.
+        digests: Of the files' pixels.
+    """
+
+    pair: Pair
+    problems: tuple[str, ...]
+    shape: tuple[int, int, int] | None
+    thumbnails: tuple[NDArray[np.float32], ...] = ()
+    digests: tuple[bytes, ...] = ()
+
+
+def look(pair: Pair, crop_gt: bool) -> Seen:
+    """Decode a pair and say what is wrong with it."""
+    problem = pair_problem(pair, None, crop_gt)
+    if problem:
+        return Seen(pair, (problem,), None)
+    problems, thumbnails, digests, depths, channels = [], [], [], [], []
+    shape: tuple[int, int, int] | None = None
+    for path in pair:
+        try:
+            image = read_image(path)
+        except InputError as error:
+            return Seen(pair, (str(error),), None)
+        shape = (image.shape[0], image.shape[1], 3)
+        depths.append(8 * image.dtype.itemsize)
+        channels.append(read_header(path).channels)
+        if image.max() <= BLACK * np.iinfo(image.dtype).max:
+            problems.append(f"{path}: all black; copy or render it again")
+        digests.append(hashlib.sha256(image.tobytes()).digest())
+        thumbnails.append(_thumbnail(image))
+    for what, found in (("bits", depths), ("channels", channels)):
+        if found[0] != found[1]:
+            problems.append(
+                f"{pair.lq}: {what} {found[0]}, but {found[1]} in its truth {pair.gt}; convert one"
+            )
+    if digests[0] == digests[1]:
+        problems.append(
+            f"{pair.lq}: the same picture as its truth {pair.gt}; find the degraded one"
+        )
+    return Seen(pair, tuple(problems), shape, tuple(thumbnails), tuple(digests))
+
+
+def _thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
+    side = (THUMBNAIL, THUMBNAIL)
+    grey = cv2.resize(image, side, interpolation=cv2.INTER_AREA).astype(np.float32).mean(axis=2)
+    grey -= grey.mean()
+    return np.asarray(grey / max(float(np.linalg.norm(grey)), 1e-6), np.float32)
+
+
+def look_at_all(pairs: Sequence[Pair], crop_gt: bool, workers: int) -> Iterator[Seen]:
+    """:func:`look` at every pair, in their order."""
+    with ThreadPoolExecutor(workers) as pool:  # decoding leaves Python's lock
+        yield from pool.map(lambda pair: look(pair, crop_gt), pairs)
+
+
+def problems_between(seen: Sequence[Seen]) -> Iterator[str]:
+    """What only shows when pairs are compared: duplicates, and pairs whose files are swapped."""
+    first: dict[bytes, Path] = {}
+    for one in seen:
+        for path, digest in zip(one.pair, one.digests):
+            earlier = first.setdefault(digest, path)
+            same_gt = path == one.pair.gt and earlier == path  # one truth to many inputs
+            if earlier != path and not same_gt and earlier not in one.pair:
+                yield f"{path}: the same picture as {earlier}; remove one of the two pairs"
+    whole = [one for one in seen if one.thumbnails]
+    if len(whole) < 2:
+        return
+    lq, gt = (np.stack([one.thumbnails[k].ravel() for one in whole]) for k in (0, 1))
+    own = (lq * gt).sum(axis=1)
+    for k in range(len(whole)):
+        # Both must like the other's truth better: a dark or hazy input alone proves nothing.
+        likes = lq[k] @ gt.T
+        for other in np.argsort(-likes)[:5]:
+            if other <= k or likes[other] <= own[k] + 0.1:
+                continue
+            if lq[other] @ gt[k] > own[other] + 0.1:
+                yield (
+                    f"{whole[k].pair.lq} and {whole[other].pair.lq}: each looks like the other's "
+                    "truth; were they swapped?"
+                )

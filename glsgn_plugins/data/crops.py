@@ -1,0 +1,117 @@
+"""Crops of photographs for training: parts at full size, and whole scenes scaled down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from glsgn_plugins.degradations import Place
+from glsgn_plugins.errors import InputError
+
+Image = NDArray[Any]
+
+
+class Window(NamedTuple):
+    """A crop of ``size`` rows and columns, of a photograph brought to ``height`` x ``width``."""
+
+    height: int
+    width: int
+    top: int
+    left: int
+    size: tuple[int, int]
+
+    def cut(self, image: Image) -> Image:
+        """What the window shows of the photograph, ``(*size, C)``; a view where nothing scales."""
+        if image.shape[:2] != (self.height, self.width):
+            to = (self.width, self.height)
+            image = np.asarray(cv2.resize(image, to, interpolation=cv2.INTER_AREA))
+        rows = slice(self.top, self.top + self.size[0])
+        return image[rows, self.left : self.left + self.size[1]]
+
+    @property
+    def place(self) -> Place:
+        """For degradations, which are relative to the photograph."""
+        return Place(self.height, self.width, self.top, self.left)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """How samples are cut out of photographs.
+
+    Attributes:
+        gt_size: Side of the square crops in pixels; ``None`` gives whole images, unturned, and the
+            same ones every time.
+        scene_share: Share of the crops, 0 to 1, that show the largest square of the photograph
+            scaled down to ``gt_size`` instead of a part at full size, so that the global pathway
+            sees whole scenes in training, too. (Our choice.)
+        use_hflip: Flip every other crop left to right.
+        use_rot: Flip every other crop top to bottom, and exchange rows and columns of every other.
+        crops_per_image: Crops from each image that is decoded. That many samples in a row of a
+            batch come from one photograph, so a batch should hold several times as many; an epoch
+            sees so many fewer photographs, each epoch others.
+        seed: Of everything random.
+
+    Raises:
+        InputError: A value above is not possible.
+    """
+
+    gt_size: int | None = None
+    scene_share: float = 0.0
+    use_hflip: bool = False
+    use_rot: bool = False
+    crops_per_image: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("gt_size", "crops_per_image"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise InputError(f"{name}: expected a whole number from 1 up, got {value!r}")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise InputError(f"seed: expected a whole number from 0 up, got {self.seed!r}")
+        if not isinstance(self.scene_share, (int, float)) or not 0 <= self.scene_share <= 1:
+            raise InputError(f"scene_share: expected 0 to 1, got {self.scene_share!r}")
+
+    def window(self, height: int, width: int, path: Path, rng: np.random.Generator) -> Window:
+        """Draw a crop of a photograph.
+
+        Raises:
+            InputError: The photograph, named by ``path``, is smaller than the crop.
+        """
+        size = self.gt_size
+        if size is None:
+            return Window(height, width, 0, 0, (height, width))
+        if min(height, width) < size:
+            raise InputError(
+                f"{path}: {width}x{height} pixels, smaller than gt_size, {size}; lower gt_size or "
+                "remove the image"
+            )
+        if rng.random() < self.scene_share:
+            scale = size / min(height, width)
+            height, width = max(size, round(height * scale)), max(size, round(width * scale))
+        top, left = (int(rng.integers(side - size + 1)) for side in (height, width))
+        return Window(height, width, top, left, (size, size))
+
+    def turn(self, images: tuple[Image, ...], rng: np.random.Generator) -> tuple[Image, ...]:
+        """Flip and turn images alike, as drawn."""
+        across, down, turned = rng.random(3) < 0.5
+        if self.gt_size is None:
+            return images
+        if self.use_hflip and across:
+            images = tuple(image[:, ::-1] for image in images)
+        if self.use_rot and down:
+            images = tuple(image[::-1] for image in images)
+        if self.use_rot and turned:
+            images = tuple(image.transpose(1, 0, 2) for image in images)
+        return images
+
+
+def middle(image: Image, size: tuple[int, int]) -> Image:
+    """The middle ``size`` rows and columns of an image, or as many as it has."""
+    top, left = (max(0, (have - want) // 2) for have, want in zip(image.shape, size))
+    return image[top : top + size[0], left : left + size[1]]

@@ -1,0 +1,220 @@
+"""Datasets of paired and of synthesized images, in plain torch; the adapters register them.
+
+A sample is a dict of ``lq`` and ``gt``, ``(3, H, W)`` float32, RGB in [0, 1], and of ``lq_path``
+and ``gt_path``: what BasicSR's own datasets give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from glsgn_plugins.data.crops import Crops, Image, middle
+from glsgn_plugins.data.draws import Draw, generator
+from glsgn_plugins.data.images import read_image
+from glsgn_plugins.data.layouts import LAYOUTS, Pair, find_pairs, unpaired
+from glsgn_plugins.data.synthesis import Synthesis
+from glsgn_plugins.errors import InputError, unknown_name
+
+Sample = dict[str, Any]
+
+UHR4K_SUBSETS = {"syn": "UHR4K-Syn", "real": "UHR4K-Real", "rain": "UHR4K-Rain"}
+
+
+class _Photographs(Dataset[Sample]):
+    """What paired and synthesized sets have in common: an image is decoded, crops come out."""
+
+    crops: Crops
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def _decode(self, index: int, rng: np.random.Generator) -> Any:
+        """What the samples of an index are made of."""
+        raise NotImplementedError
+
+    def _sample(self, decoded: Any, rng: np.random.Generator) -> tuple[Image, Image, Path, Path]:
+        """One crop: lq and gt, and their files."""
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample.
+
+        Raises:
+            InputError: A file can't be used; says which and why.
+        """
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """A batch: what torch's loader asks for where a dataset has it."""
+        samples = []
+        for start in range(0, len(indices), self.crops.crops_per_image):
+            group = indices[start : start + self.crops.crops_per_image]
+            streams = [self._stream(index) for index in group]
+            decoded = self._decode(int(group[0]), streams[0])
+            for rng in streams:
+                lq, gt, lq_path, gt_path = self._sample(decoded, rng)
+                lq, gt = self.crops.turn((lq, gt), rng)
+                samples.append(
+                    {
+                        "lq": to_tensor(lq),
+                        "gt": to_tensor(gt),
+                        "lq_path": str(lq_path),
+                        "gt_path": str(gt_path),
+                    }
+                )
+        return samples
+
+    def _stream(self, index: int) -> np.random.Generator:
+        if self.crops.gt_size is None:  # validation: each image alike, every time
+            index = Draw(index, position=int(index))
+        return generator(self.crops.seed, index)
+
+
+def to_tensor(image: Image) -> Tensor:
+    """``(H, W, 3)`` of uint8 or uint16 to ``(3, H, W)`` float32 in [0, 1]."""
+    values = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
+    return torch.from_numpy(values / np.float32(np.iinfo(image.dtype).max))
+
+
+class UHDPairedDataset(_Photographs):
+    """Pairs of files: a public set by its layout's name, or one's own by patterns.
+
+    Args:
+        dataroot: The set's folder.
+        layout: A name of :data:`glsgn_plugins.data.layouts.LAYOUTS`.
+        split: Of the layout, e.g. ``train``; not needed where it has one only.
+        lq: Instead of a layout, the inputs' pattern, e.g. ``hazy/{scene}_*``.
+        gt: And the truths', e.g. ``clear/{scene}``.
+        skip_unpaired: Leave out files without a partner, instead of stopping at them.
+        crops: How samples are cut out; by default whole images.
+
+    Raises:
+        InputError: Nothing is found, or files lack their partners; each is named.
+    """
+
+    def __init__(
+        self,
+        dataroot: str,
+        layout: str | None = None,
+        split: str | None = None,
+        lq: str | None = None,
+        gt: str | None = None,
+        skip_unpaired: bool = False,
+        crops: Crops | None = None,
+    ) -> None:
+        self.crops = crops or Crops()
+        self.root = Path(dataroot).expanduser()
+        found = find_pairs(self.root, layout, split, lq, gt)
+        error = unpaired(found, self.root)
+        if error and not skip_unpaired:
+            raise error
+        self.pairs = found.pairs
+        self.crop_gt = layout is not None and LAYOUTS[layout].crop_gt
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def _decode(self, index: int, rng: np.random.Generator) -> tuple[Pair, Image, Image]:
+        pair = self.pairs[index]
+        lq, gt = read_image(pair.lq), read_image(pair.gt)
+        if self.crop_gt:
+            gt = middle(gt, (lq.shape[0], lq.shape[1]))
+        if lq.shape != gt.shape:
+            raise InputError(
+                f"{pair.lq}: {lq.shape[1]}x{lq.shape[0]} pixels, but its truth {pair.gt} has "
+                f"{gt.shape[1]}x{gt.shape[0]}; they must match"
+            )
+        return pair, lq, gt
+
+    def _sample(
+        self, decoded: tuple[Pair, Image, Image], rng: np.random.Generator
+    ) -> tuple[Image, Image, Path, Path]:
+        pair, lq, gt = decoded
+        window = self.crops.window(lq.shape[0], lq.shape[1], pair.lq, rng)
+        return window.cut(lq), window.cut(gt), *pair
+
+
+class UHR4KDataset(UHDPairedDataset):
+    """The sets of the paper, or what one has made in their likeness.
+
+    They were never released. Ours: ``{train,test}/{lq,gt}``, equal names.
+
+    Args:
+        dataroot: The subset's folder.
+        subset: ``syn`` and ``real`` (reflection), or ``rain``.
+        split: ``train`` or ``test``.
+        skip_unpaired: As of :class:`UHDPairedDataset`.
+        crops: Likewise.
+
+    Raises:
+        InputError: As of :class:`UHDPairedDataset`; or there is no such subset.
+    """
+
+    def __init__(
+        self,
+        dataroot: str,
+        subset: str,
+        split: str,
+        skip_unpaired: bool = False,
+        crops: Crops | None = None,
+    ) -> None:
+        if subset not in UHR4K_SUBSETS:
+            raise unknown_name("subset of UHR4K", subset, UHR4K_SUBSETS)
+        layout = UHR4K_SUBSETS[subset]
+        super().__init__(dataroot, layout, split, skip_unpaired=skip_unpaired, crops=crops)
+
+
+class UHDSynthesisDataset(_Photographs):
+    """Clean photographs, degraded anew for every sample.
+
+    Only the crop is degraded, as part of its photograph: its streaks are as long as they would be
+    in the whole.
+
+    Args:
+        dataroot: As of :class:`~glsgn_plugins.data.synthesis.Synthesis`, and so the next three.
+        degradation: Its type, and ranges where others are wanted.
+        dataroot_reflection: Photographs to be reflected.
+        dataroot_depth: Depth maps for haze.
+        crops: How samples are cut out; by default whole images.
+
+    Raises:
+        InputError: A folder, type, range or depth map is missing or not possible.
+    """
+
+    def __init__(
+        self,
+        dataroot: str,
+        degradation: Mapping[str, Any],
+        dataroot_reflection: str | None = None,
+        dataroot_depth: str | None = None,
+        crops: Crops | None = None,
+    ) -> None:
+        self.crops = crops or Crops()
+        self.synthesis = Synthesis(dataroot, degradation, dataroot_reflection, dataroot_depth)
+
+    def __len__(self) -> int:
+        return len(self.synthesis.photographs)
+
+    def _decode(
+        self, index: int, rng: np.random.Generator
+    ) -> tuple[Path, Image, NDArray[Any] | None]:
+        path = self.synthesis.photographs[index]
+        companion = self.synthesis.companion(path, rng)
+        return path, read_image(path), self.synthesis.read_companion(companion)
+
+    def _sample(
+        self, decoded: tuple[Path, Image, NDArray[Any] | None], rng: np.random.Generator
+    ) -> tuple[Image, Image, Path, Path]:
+        path, image, companion = decoded
+        window = self.crops.window(image.shape[0], image.shape[1], path, rng)
+        gt = window.cut(image)
+        lq = self.synthesis.sample(rng).apply(gt, companion, window.place)
+        return lq, gt, path, path

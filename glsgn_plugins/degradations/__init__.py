@@ -1,0 +1,41 @@
+"""Rain, reflection and haze over clean photographs: physical models, in linear light, seeded.
+
+Each is two dataclasses: ranges (:class:`Rain`) whose ``sample(rng)`` draws parameters
+(:class:`RainParameters`) whose ``apply(image)`` degrades. ``dataclasses.asdict`` of the parameters
+goes into JSON, ``from_record`` brings them back, and the same parameters give the same picture.
+Needs numpy and OpenCV.
+"""
+
+from glsgn_plugins.degradations.haze import Haze, HazeParameters
+from glsgn_plugins.degradations.place import Place
+from glsgn_plugins.degradations.rain import Rain, RainLayer, RainParameters
+from glsgn_plugins.degradations.reflection import Reflection, ReflectionParameters
+
+Degradation = Rain | Reflection | Haze
+Parameters = RainParameters | ReflectionParameters | HazeParameters
+
+DEGRADATIONS: dict[str, type[Rain] | type[Reflection] | type[Haze]] = {
+    "rain": Rain,
+    "reflection": Reflection,
+    "haze": Haze,
+}
+PARAMETERS: dict[str, type[RainParameters] | type[ReflectionParameters] | type[HazeParameters]] = {
+    "rain": RainParameters,
+    "reflection": ReflectionParameters,
+    "haze": HazeParameters,
+}
+
+__all__ = [
+    "DEGRADATIONS",
+    "PARAMETERS",
+    "Degradation",
+    "Haze",
+    "HazeParameters",
+    "Parameters",
+    "Place",
+    "Rain",
+    "RainLayer",
+    "RainParameters",
+    "Reflection",
+    "ReflectionParameters",
+]

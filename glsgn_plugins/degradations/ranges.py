@@ -1,0 +1,63 @@
+"""Ranges that the degradations are drawn from, checked where they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import ClassVar
+
+import numpy as np
+
+from glsgn_plugins.errors import InputError
+
+Range = Sequence[float]
+"""Lowest and highest value."""
+
+
+def draw(rng: np.random.Generator, bounds: Range) -> float:
+    """Uniform over a range."""
+    return float(rng.uniform(bounds[0], bounds[1]))
+
+
+def draw_count(rng: np.random.Generator, bounds: Range) -> int:
+    """A whole number of a range, both ends included."""
+    return int(rng.integers(int(bounds[0]), int(bounds[1]) + 1))
+
+
+class RangedModel:
+    """Base of the dataclasses whose every field is a :data:`Range`.
+
+    Raises:
+        InputError: A field isn't two numbers in order and within what it may be.
+    """
+
+    COUNTS: ClassVar[frozenset[str]] = frozenset()
+    """Fields of whole numbers from 1 up."""
+    FRACTIONS: ClassVar[frozenset[str]] = frozenset()
+    """Fields within 0 and 1."""
+    SIGNED: ClassVar[frozenset[str]] = frozenset()
+    """Fields that may be negative; angles, below 80 degrees either way."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            self._check(field.name, getattr(self, field.name))
+
+    def _check(self, name: str, value: object) -> None:
+        what = f"{type(self).__name__.lower()}: {name}"
+        if (
+            not isinstance(value, Sequence)
+            or len(value) != 2
+            or not all(isinstance(v, (int, float)) and np.isfinite(v) for v in value)
+            or value[0] > value[1]
+        ):
+            raise InputError(f"{what}: expected two numbers [low, high], got {value!r}")
+        low, high = value
+        if name in self.COUNTS and (low < 1 or low != int(low) or high != int(high)):
+            raise InputError(f"{what}: expected whole numbers from 1 up, got {value!r}")
+        if name in self.FRACTIONS and (low < 0 or high > 1):
+            raise InputError(f"{what}: expected numbers from 0 to 1, got {value!r}")
+        if name in self.SIGNED:
+            if low <= -80 or high >= 80:
+                raise InputError(f"{what}: expected degrees between -80 and 80, got {value!r}")
+        elif low < 0:
+            raise InputError(f"{what}: expected numbers from 0 up, got {value!r}")
