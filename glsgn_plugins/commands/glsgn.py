@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from glsgn_plugins.commands import doctor
+from glsgn_plugins.commands import doctor, prepare, preview, synthesize
 from glsgn_plugins.errors import InputError
 
-SUBCOMMANDS = (doctor,)
+SUBCOMMANDS = (doctor, synthesize, prepare, preview)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -140,14 +140,17 @@ def look_at_all(pairs: Sequence[Pair], crop_gt: bool, workers: int) -> Iterator[
 
 def problems_between(seen: Sequence[Seen]) -> Iterator[str]:
     """What only shows when pairs are compared: duplicates, and pairs whose files are swapped."""
-    first: dict[bytes, Path] = {}
-    for one in seen:
-        for path, digest in zip(one.pair, one.digests):
-            earlier = first.setdefault(digest, path)
-            same_gt = path == one.pair.gt and earlier == path  # one truth to many inputs
-            if earlier != path and not same_gt and earlier not in one.pair:
-                yield f"{path}: the same picture as {earlier}; remove one of the two pairs"
-    whole = [one for one in seen if one.thumbnails]
+    whole = [one for one in seen if one.digests]
+    # Truths may be equal: there are sets that keep a copy for each of its inputs.
+    truths = {one.digests[1]: one.pair.gt for one in whole}
+    inputs: dict[bytes, Path] = {}
+    for one in whole:
+        lq_path, digest = one.pair.lq, one.digests[0]
+        same = inputs.setdefault(digest, lq_path)
+        if same == lq_path and digest != one.digests[1]:
+            same = truths.get(digest, lq_path)
+        if same != lq_path:
+            yield f"{lq_path}: the same picture as {same}; remove its pair"
     if len(whole) < 2:
         return
     lq, gt = (np.stack([one.thumbnails[k].ravel() for one in whole]) for k in (0, 1))

@@ -162,8 +162,14 @@ def _check_single(path: Path, content: bytes) -> None:
             raise InputError(f"{path}: {frames} frames or pages; expected one image, extract it")
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
     """Write a file so that it is whole under its name, or not there at all.
+
+    Args:
+        path: Its name.
+        content: All of it.
+        durable: Wait until the disk has it, so that this holds for a power failure, too. For
+            thousands of small files that is most of the time.
 
     Raises:
         InputError: The disk is full, the name too long or the folder not writable.
@@ -173,8 +179,9 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         with scratch.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(scratch, path)
     except OSError as error:
         scratch.unlink(missing_ok=True)

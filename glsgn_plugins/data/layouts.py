@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -386,18 +386,27 @@ def find_pairs(
     return known.find(root, split, layout)
 
 
-def find_layouts(root: Path) -> dict[str, dict[str, Pairing]]:
+def find_layouts(root: Path, names: Iterable[str] | None = None) -> dict[str, dict[str, Pairing]]:
     """Layouts that a folder has: their names, and what each of their splits pairs.
 
     Those with the most pairs come first; among equals, one that the folder is named after.
+
+    Args:
+        root: The folder.
+        names: Of the layouts to try; by default all.
+
+    Raises:
+        InputError: There is no such layout.
     """
     found: dict[str, dict[str, Pairing]] = defaultdict(dict)
-    for name, layout in LAYOUTS.items():
-        for split in layout.splits:
+    for name in LAYOUTS if names is None else names:
+        if name not in LAYOUTS:
+            raise unknown_name("layout", name, LAYOUTS)
+        for split in LAYOUTS[name].splits:
             try:
-                found[name][split] = layout.find(root, split, name)
+                found[name][split] = LAYOUTS[name].find(root, split, name)
             except InputError:
-                found[name].pop(split, None)
+                continue  # another layout's, or a split that isn't there
 
     def rank(name: str) -> tuple[int, bool]:
         pairs = sum(len(pairing.pairs) for pairing in found[name].values())

@@ -53,10 +53,12 @@ class Synthesis:
         self.photographs = list_photographs(self.root)
         self._reflected: Sequence[Path] = ()
         self._depth: dict[Path, Path] = {}
+        self._companion_root = self.root
         if isinstance(self.model, Reflection):
             self._reflected = self.photographs
             if dataroot_reflection is not None:
-                self._reflected = list_photographs(Path(dataroot_reflection).expanduser())
+                self._companion_root = Path(dataroot_reflection).expanduser()
+                self._reflected = list_photographs(self._companion_root)
             if len(self._reflected) == 1 and self._reflected[0] in self.photographs:
                 raise InputError(
                     f"{self._reflected[0]}: the only photograph to be reflected; a reflection "
@@ -65,8 +67,8 @@ class Synthesis:
         elif dataroot_reflection is not None:
             raise InputError("dataroot_reflection: only for the degradation 'reflection'")
         if isinstance(self.model, Haze) and dataroot_depth is not None:
-            depth_root = Path(dataroot_depth).expanduser()
-            self._depth = _find_depth(self.photographs, self.root, depth_root)
+            self._companion_root = Path(dataroot_depth).expanduser()
+            self._depth = _find_depth(self.photographs, self.root, self._companion_root)
         elif dataroot_depth is not None:
             raise InputError("dataroot_depth: only for the degradation 'haze'")
 
@@ -88,6 +90,10 @@ class Synthesis:
         if chosen != photograph:
             return chosen
         return self._reflected[(first + 1) % len(self._reflected)]
+
+    def companion_name(self, companion: Path) -> str:
+        """Its path below its folder, with ``/`` whatever the system."""
+        return companion.relative_to(self._companion_root).as_posix()
 
     def read_companion(self, path: Path | None) -> NDArray[Any] | None:
         """The companion's pixels: ``(H, W, 3)`` of a photograph, ``(H, W)`` of a depth map.

@@ -140,8 +140,8 @@ class Haze(RangedModel):
         relief: Share of fractal shapes in the procedural depth, 0 to 1.
     """
 
-    beta: Range = (0.8, 3.0)
-    airlight: Range = (0.5, 0.95)
+    beta: Range = (0.4, 2.0)
+    airlight: Range = (0.4, 0.9)
     tint: Range = (0.0, 0.05)
     horizon: Range = (0.2, 0.6)
     relief: Range = (0.2, 0.6)

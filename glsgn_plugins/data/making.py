@@ -1,0 +1,343 @@
+"""Making a paired set from clean photographs: the same bytes for the same seed, whole or absent.
+
+Below the set's folder: ``lq/`` and ``gt/`` with equal names, and ``metadata.json``. While it is
+being made, what is known of each finished pair lies in ``.unfinished/``, so that a run that was
+killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_all_start_methods, get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from glsgn_plugins import __version__
+from glsgn_plugins.data.crops import middle
+from glsgn_plugins.data.images import png, read_image, write_whole
+from glsgn_plugins.data.synthesis import Synthesis, make_degradation
+from glsgn_plugins.degradations import PARAMETERS, Parameters
+from glsgn_plugins.errors import InputError
+
+METADATA = "metadata.json"
+UNFINISHED = ".unfinished"
+SETTINGS = "settings.json"
+SIDES = ("lq", "gt")
+
+Missing = list[tuple[int, str]]
+"""Numbers and names of the versions of a photograph that are still to be made."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a set is made from; two runs with equal settings make equal files.
+
+    Attributes:
+        clean: Folder of clean photographs, at any depth.
+        degradation: Its ``type``, and ranges where others than the default are wanted.
+        per_image: Degraded versions of each photograph.
+        seed: Of everything random.
+        size: Longer and shorter side to which photographs are brought, in pixels: scaled down to
+            cover it, and its middle cut out; ``None`` leaves them as they are.
+        reflections: Folder of photographs to be reflected; by default ``clean``.
+        depth: Folder of depth maps; by default depth is procedural.
+    """
+
+    clean: str
+    degradation: dict[str, Any]
+    per_image: int = 1
+    seed: int = 0
+    size: tuple[int, int] | None = None
+    reflections: str | None = None
+    depth: str | None = None
+
+    def synthesis(self) -> Synthesis:
+        """The photographs and their degradation.
+
+        Raises:
+            InputError: A folder or range doesn't do.
+        """
+        return Synthesis(self.clean, self.degradation, self.reflections, self.depth)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One photograph, to be degraded ``per_image`` times.
+
+    Attributes:
+        photograph: Its file.
+        stem: Of the names of the files that are made; several versions get a number after it.
+    """
+
+    photograph: Path
+    stem: str
+
+    def names(self, per_image: int) -> list[str]:
+        """Stems of the pairs."""
+        return [self.stem] if per_image == 1 else [f"{self.stem}_{k}" for k in range(per_image)]
+
+
+def plan(synthesis: Synthesis) -> list[Job]:
+    """A job for each photograph; folders become part of the names, so that all are different.
+
+    Raises:
+        InputError: Two photographs would get one name.
+    """
+    jobs: dict[str, Job] = {}
+    for path in synthesis.photographs:
+        stem = "_".join(path.relative_to(synthesis.root).with_suffix("").parts)
+        if stem in jobs:
+            raise InputError(
+                f"{path} and {jobs[stem].photograph}: both would be named '{stem}'; rename one"
+            )
+        jobs[stem] = Job(path, stem)
+    return list(jobs.values())
+
+
+def make(out: Path, settings: Settings, workers: int) -> Iterator[str | None]:
+    """Make the set, or what is missing of it.
+
+    Args:
+        out: Its folder.
+        settings: What it is made from.
+        workers: Processes that share the work; the files don't depend on it.
+
+    Yields:
+        For each photograph, in no certain order, what is wrong with it or ``None``; the others go
+        on. After the last one ``metadata.json`` is written.
+
+    Raises:
+        InputError: The settings don't do, ``out`` holds another set, or nothing can be written.
+    """
+    synthesis = settings.synthesis()
+    jobs = plan(synthesis)
+    _start(out, settings)
+    known = _read_notes(out)
+    todo = []
+    for job in jobs:
+        missing = [
+            (k, name)
+            for k, name in enumerate(job.names(settings.per_image))
+            if name not in known or not all(_image(out, side, name).is_file() for side in SIDES)
+        ]
+        if missing:
+            todo.append((job, missing))
+        else:
+            yield None
+    if workers <= 1 or len(todo) <= 1:
+        for job, missing in todo:
+            yield _make_pairs(out, settings, synthesis, job, missing)
+    else:
+        yield from _share_out(out, settings, todo, workers)
+    _finish(out, settings, [name for job in jobs for name in job.names(settings.per_image)])
+
+
+def _share_out(
+    out: Path, settings: Settings, todo: list[tuple[Job, Missing]], workers: int
+) -> Iterator[str | None]:
+    # Forked from here they might inherit locks of OpenCV's threads; spawned, each would import
+    # torch again, which takes seconds.
+    kind = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+    context = get_context(kind)
+    if kind == "forkserver":
+        context.set_forkserver_preload([__name__])
+    pool = ProcessPoolExecutor(min(workers, len(todo)), context, _start_worker, (out, settings))
+    try:
+        futures = [pool.submit(_make_in_worker, job, missing) for job, missing in todo]
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool:
+        raise InputError(
+            f"{out}: a worker was stopped, perhaps for want of memory; run it again with fewer "
+            "workers: it goes on where it stopped"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(out: Path, settings: Settings) -> None:
+    global _in_worker
+    cv2.setNumThreads(1)
+    _in_worker = (out, settings, settings.synthesis())
+
+
+_in_worker: tuple[Path, Settings, Synthesis]
+
+
+def _make_in_worker(job: Job, missing: Missing) -> str | None:
+    return _make_pairs(*_in_worker, job, missing)
+
+
+def _make_pairs(
+    out: Path, settings: Settings, synthesis: Synthesis, job: Job, missing: Missing
+) -> str | None:
+    """Write the missing pairs of a photograph; what is wrong with it, if anything is."""
+    try:
+        clean = read_image(job.photograph)
+        if settings.size is not None:
+            clean = bring_to(clean, settings.size, job.photograph)
+    except InputError as error:
+        return str(error)
+    photograph = job.photograph.relative_to(synthesis.root).as_posix()
+    gt = png(clean)
+    for k, name in missing:
+        # By the name, so that adding photographs doesn't change what the others get.
+        digest = hashlib.sha256(os.fsencode(photograph)).digest()
+        rng = np.random.default_rng([settings.seed, k, *digest])
+        companion = synthesis.companion(job.photograph, rng)
+        parameters = synthesis.sample(rng)
+        try:
+            lq = parameters.apply(clean, synthesis.read_companion(companion))
+        except InputError as error:
+            return f"{job.photograph}: {error}"
+        _write_gt(out, name, gt, job.names(settings.per_image)[0])
+        write_whole(_image(out, "lq", name), png(lq))
+        record = {
+            "name": f"{name}.png",
+            "photograph": photograph,
+            "companion": None if companion is None else synthesis.companion_name(companion),
+            "seed": [settings.seed, k],
+            "parameters": dataclasses.asdict(parameters),
+        }
+        _write_json(_note(out, name), record)
+    return None
+
+
+def bring_to(image: NDArray[Any], size: tuple[int, int], path: Path) -> NDArray[Any]:
+    """Scale down to cover a size, and cut out the middle.
+
+    Args:
+        image: ``(H, W, 3)``.
+        size: Longer and shorter side, in pixels; upright photographs stay upright.
+        path: For messages.
+
+    Raises:
+        InputError: The image is smaller: scaled up it would be no clean truth.
+    """
+    height, width = image.shape[:2]
+    wide, high = size if width >= height else size[::-1]
+    if height < high or width < wide:
+        raise InputError(
+            f"{path}: {width}x{height} pixels, smaller than {wide}x{high}; leave it out, or ask "
+            "for a smaller --size"
+        )
+    scale = max(wide / width, high / height)
+    to = (max(wide, round(width * scale)), max(high, round(height * scale)))
+    if to != (width, height):
+        image = np.asarray(cv2.resize(image, to, interpolation=cv2.INTER_AREA))
+    return np.ascontiguousarray(middle(image, (high, wide)))
+
+
+def _image(out: Path, side: str, name: str) -> Path:
+    return out / side / f"{name}.png"
+
+
+def _write_gt(out: Path, name: str, content: bytes, first: str) -> None:
+    """Versions of one photograph share one file where the disk can do that."""
+    path, shared = _image(out, "gt", name), _image(out, "gt", first)
+    if path != shared and shared.is_file() and not path.exists():
+        try:
+            os.link(shared, path)
+            return
+        except OSError:
+            pass  # the disk can't: a file of its own then
+    write_whole(path, content)
+
+
+def _record(settings: Settings) -> dict[str, Any]:
+    """Settings as JSON gives them back, without the folders, which may move."""
+    record = dataclasses.asdict(settings)
+    for folder in ("clean", "reflections", "depth"):
+        del record[folder]
+    model = make_degradation(settings.degradation)
+    record["degradation"] = {"type": settings.degradation["type"], **dataclasses.asdict(model)}
+    return dict(json.loads(json.dumps(record)))
+
+
+def _write_json(path: Path, content: Any) -> None:
+    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: not metadata of a set ({error}); use another folder") from None
+
+
+def _note(out: Path, name: str) -> Path:
+    """Where what is known of a finished pair is kept; short, however long the name is."""
+    return out / UNFINISHED / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:24]}.json"
+
+
+def _start(out: Path, settings: Settings) -> None:
+    """Make the folders, and take up again what is there."""
+    if out.is_dir() and not (out / METADATA).is_file() and not (out / UNFINISHED).is_dir():
+        there = [path.name for path in out.iterdir()]
+        if there:
+            raise InputError(
+                f"{out}: holds other files ({', '.join(sorted(there)[:3])}); use a new folder"
+            )
+    before = None
+    for file in (out / METADATA, out / UNFINISHED / SETTINGS):
+        if file.is_file():
+            before = _read_json(file)
+            if before.get("settings") != _record(settings):
+                raise InputError(
+                    f"{out}: holds a set that was made with other settings (see {file}); use "
+                    "another folder, or the same settings to go on with it"
+                )
+    try:
+        for folder in (*SIDES, UNFINISHED):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{error.filename}: can't be made ({error.strerror})") from None
+    _write_json(out / UNFINISHED / SETTINGS, {"settings": _record(settings)})
+
+
+def _read_notes(out: Path) -> dict[str, dict[str, Any]]:
+    """What is known of finished pairs, by their names without extension."""
+    records = [_read_json(path) for path in (out / UNFINISHED).glob("*.json")]
+    if (out / METADATA).is_file():
+        records += _read_json(out / METADATA)["pairs"]
+    return {record["name"].removesuffix(".png"): record for record in records if "name" in record}
+
+
+def _finish(out: Path, settings: Settings, names: list[str]) -> None:
+    known = _read_notes(out)
+    metadata = {
+        "settings": _record(settings),
+        "versions": {
+            "glsgn-plugins": __version__,
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+        },
+        "pairs": [known[name] for name in sorted(names) if name in known],
+    }
+    _write_json(out / METADATA, metadata)
+    shutil.rmtree(out / UNFINISHED)
+
+
+def parameters_of(metadata: dict[str, Any], pair: dict[str, Any]) -> Parameters:
+    """The degradation of a pair, from ``metadata.json``.
+
+    ``parameters_of(metadata, pair).apply(gt, companion)`` is its input again, to the bit, with the
+    versions of numpy and OpenCV that the metadata names.
+
+    Args:
+        metadata: The file's content.
+        pair: One of its ``pairs``.
+    """
+    kind = PARAMETERS[metadata["settings"]["degradation"]["type"]]
+    return kind.from_record(pair["parameters"])

@@ -1,0 +1,163 @@
+"""Sets in the forms that BasicSR's own datasets read: meta-info files, sub-images, LMDB."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from numpy.typing import NDArray
+
+from glsgn_plugins.data.checks import Seen
+from glsgn_plugins.data.crops import middle
+from glsgn_plugins.data.images import png, read_image, write_whole
+from glsgn_plugins.data.layouts import Pair
+from glsgn_plugins.errors import InputError
+
+Shape = tuple[int, int, int]
+
+
+def one_to_one(pairs: Sequence[Pair]) -> bool:
+    """Whether inputs and truths lie in one folder each, under equal names: BasicSR's own layout."""
+    folders = {(pair.lq.parent, pair.gt.parent) for pair in pairs}
+    return len(folders) == 1 and all(pair.lq.name == pair.gt.name for pair in pairs)
+
+
+def write_meta_info(path: Path, lines: Sequence[tuple[str, Shape]]) -> None:
+    """Write what BasicSR's ``meta_info_file`` reads: a truth's name and its shape on each line.
+
+    Raises:
+        InputError: It can't be written, or a name has a space, at which BasicSR would end it.
+    """
+    for name, _ in lines:
+        if " " in name:
+            raise InputError(
+                f"{name}: a space in its name, at which BasicSR's meta-info files end; rename it, "
+                "or read the set by UHDPairedDataset, which needs none"
+            )
+    text = "".join(f"{name} ({','.join(map(str, shape))})\n" for name, shape in lines)
+    write_whole(path, text.encode())
+
+
+def sub_images(
+    seen: Sequence[Seen], out: Path, size: int, step: int, crop_gt: bool
+) -> Iterator[list[tuple[str, Shape]]]:
+    """Cut pairs into overlapping squares, ``out/lq`` and ``out/gt``; what is there is kept.
+
+    Args:
+        seen: The pairs, all of them whole.
+        out: A folder.
+        size: Side of the squares, in pixels.
+        step: From one to the next; the last of a row or column ends with the image.
+        crop_gt: Truths may be larger than their inputs, which show their middle.
+
+    Yields:
+        For each pair the names and shapes of its squares.
+
+    Raises:
+        InputError: An image is smaller than the squares, or nothing can be written.
+    """
+    for side in ("lq", "gt"):
+        (out / side).mkdir(parents=True, exist_ok=True)
+    for one, stem in zip(seen, unique_stems([one.pair for one in seen])):
+        lq, gt = _read(one.pair, crop_gt)
+        height, width = lq.shape[:2]
+        if min(height, width) < size:
+            raise InputError(
+                f"{one.pair.lq}: {width}x{height} pixels, smaller than sub-images of {size}"
+            )
+        lines: list[tuple[str, Shape]] = []
+        corners = [(y, x) for y in _starts(height, size, step) for x in _starts(width, size, step)]
+        for number, (top, left) in enumerate(corners, 1):
+            name = f"{stem}_s{number:03d}.png"
+            for side, image in (("gt", gt), ("lq", lq)):
+                if not (out / side / name).is_file():
+                    square = image[top : top + size, left : left + size]
+                    write_whole(out / side / name, png(square), durable=False)
+            lines.append((name, (size, size, 3)))
+        yield lines
+
+
+def _read(pair: Pair, crop_gt: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+    lq, gt = read_image(pair.lq), read_image(pair.gt)
+    return lq, middle(gt, (lq.shape[0], lq.shape[1])) if crop_gt else gt
+
+
+def _starts(length: int, size: int, step: int) -> list[int]:
+    starts = list(range(0, length - size + 1, step))
+    if starts[-1] + size < length:
+        starts.append(length - size)
+    return starts
+
+
+def unique_stems(pairs: Sequence[Pair]) -> list[str]:
+    """A name for each pair, after its input, as BasicSR's LMDB keys can be: ASCII without dots.
+
+    Raises:
+        InputError: Two inputs would get one name.
+    """
+    stems: dict[str, Path] = {}
+    for pair in pairs:
+        stem = quote(pair.lq.stem.replace(".", "_"))
+        if stem in stems:
+            stem = f"{quote(pair.lq.parent.parent.name)}_{stem}"  # the same name in another subset
+        if stem in stems:
+            raise InputError(f"{pair.lq} and {stems[stem]}: both would be named '{stem}'")
+        stems[stem] = pair.lq
+    return list(stems)
+
+
+def write_lmdb(pairs: Sequence[Pair], out: Path, crop_gt: bool) -> Iterator[None]:
+    """Write ``out/lq.lmdb`` and ``out/gt.lmdb`` as BasicSR's ``io_backend: lmdb`` reads them.
+
+    Each is whole under its name or not there.
+
+    Args:
+        pairs: All of them whole.
+        out: A folder.
+        crop_gt: As of :func:`sub_images`.
+
+    Yields:
+        After each pair.
+
+    Raises:
+        InputError: lmdb is not installed, something is there already, or the disk is full.
+    """
+    try:
+        import lmdb
+    except ImportError:
+        raise InputError("LMDB needs the package lmdb: pip install lmdb") from None
+    finals = [out / f"{side}.lmdb" for side in ("lq", "gt")]
+    for final in finals:
+        if final.exists():
+            raise InputError(f"{final}: is there already; remove it or use another folder")
+    scratches = [final.with_name(f".{final.name}.part") for final in finals]
+    for scratch in scratches:
+        shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+        scratch.mkdir(parents=True)
+    # An upper bound of an address range, not what is taken from the disk.
+    bound = 2**40
+    stores = [lmdb.open(str(scratch), map_size=bound, sync=False) for scratch in scratches]
+    lines: list[list[str]] = [[], []]
+    try:
+        for pair, stem in zip(pairs, unique_stems(pairs)):
+            for store, listing, image in zip(stores, lines, _read(pair, crop_gt)):
+                with store.begin(write=True) as transaction:
+                    transaction.put(stem.encode("ascii"), png(image))
+                shape = ",".join(map(str, image.shape))
+                listing.append(f"{stem}.png ({shape}) 1\n")
+            yield
+        for store in stores:
+            store.sync(True)
+    except lmdb.Error as error:
+        for scratch in scratches:
+            shutil.rmtree(scratch, ignore_errors=True)
+        raise InputError(f"{out}: can't be written ({error}); is the disk full?") from None
+    finally:
+        for store in stores:
+            store.close()
+    for scratch, final, listing in zip(scratches, finals, lines):
+        write_whole(scratch / "meta_info.txt", "".join(listing).encode())
+        scratch.rename(final)
