@@ -17,7 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import yaml
-from numpy.typing import NDArray
+
+from glsgn_plugins.commands.glsgn import main as glsgn
 
 DEMO = Path("demo")
 TRAIN_OPTIONS = "glsgn_derain_demo.yml"
@@ -29,60 +30,34 @@ PICTURE = DEMO / "before_after.png"
 # Photographs in scikit-image's wheel, which BasicSR requires. The last is never trained on.
 TRAIN_PHOTOS = ("astronaut.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png")
 UNSEEN_PHOTO = "coffee.png"
-RAINS_PER_PHOTO = 4
+RAINS_PER_PHOTO = 8
 SEED = 2207
 
-Image = NDArray[np.uint8]
 
-
-def photo(name: str) -> Image:
-    """One of scikit-image's photographs, BGR."""
+def photo(name: str) -> Path:
+    """One of scikit-image's photographs."""
     import skimage
 
     path = Path(skimage.__file__).parent / "data" / name
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
+    if not path.is_file():
         raise FileNotFoundError(f"{path}: not in this scikit-image; install scikit-image 0.20+")
-    return np.asarray(image, dtype=np.uint8)
-
-
-def add_rain(image: Image, rng: np.random.Generator) -> Image:
-    """Bright slanted streaks, in three depth layers, screened over the photograph (our choice)."""
-    height, width = image.shape[:2]
-    angle = np.deg2rad(rng.uniform(-25, 25))
-    rain = np.zeros((height, width), np.float32)
-    for depth in range(3):
-        length = int(height * rng.uniform(0.03, 0.05) * (1 + depth))
-        drops = (rng.random((height, width)) < 0.0018 / (1 + depth)).astype(np.float32)
-        # A line through the middle of the kernel: what a drop leaves while the shutter is open.
-        kernel = np.zeros((2 * length + 1, 2 * length + 1), np.float32)
-        dx, dy = length / 2 * np.sin(angle), length / 2 * np.cos(angle)
-        start = (round(length - dx), round(length - dy))
-        end = (round(length + dx), round(length + dy))
-        cv2.line(kernel, start, end, (1.0,), 1, cv2.LINE_AA)
-        streaks = cv2.filter2D(drops, -1, kernel / kernel.max(), borderType=cv2.BORDER_REFLECT)
-        streaks = cv2.GaussianBlur(streaks, (0, 0), 0.5 + 0.35 * depth)
-        rain = np.maximum(rain, np.clip(streaks, 0, 1) * rng.uniform(0.45, 0.6))
-    clean = image.astype(np.float32) / 255
-    rainy = clean + (1 - clean) * rain[..., None]
-    return np.round(rainy * 255).astype(np.uint8)
+    return path
 
 
 def make_data(folder: Path) -> None:
-    """``train`` and ``val``, each with ``lq`` and ``gt``."""
+    """``train`` and ``val``, each with ``lq`` and ``gt``, by ``glsgn synthesize``."""
     for phase, names, rains in (
         ("train", TRAIN_PHOTOS, RAINS_PER_PHOTO),
         ("val", (UNSEEN_PHOTO,), 1),
     ):
-        for side in ("lq", "gt"):
-            (folder / phase / side).mkdir(parents=True)
+        clean = folder / "clean" / phase
+        clean.mkdir(parents=True)
         for name in names:
-            clean = photo(name)
-            for k in range(rains):
-                rng = np.random.default_rng([SEED, k, *name.encode()])
-                file = f"{Path(name).stem}_{k}.png"
-                cv2.imwrite(str(folder / phase / "gt" / file), clean)
-                cv2.imwrite(str(folder / phase / "lq" / file), add_rain(clean, rng))
+            shutil.copyfile(photo(name), clean / name)
+        argv = ["synthesize", "rain", "--clean", str(clean), "--out", str(folder / phase)]
+        argv += ["--per-image", str(rains), "--seed", str(SEED), "--workers", "1"]
+        if glsgn(argv):
+            sys.exit("demo: glsgn synthesize failed, see above")
 
 
 def digest(*paths: Path) -> str:
@@ -140,7 +115,7 @@ def show(options: Path) -> None:
     from basicsr.metrics import calculate_psnr, calculate_ssim
 
     opt = yaml.safe_load(options.read_text(encoding="utf-8"))
-    name = f"{Path(UNSEEN_PHOTO).stem}_0"
+    name = Path(UNSEEN_PHOTO).stem
     restored = Path("results", opt["name"], "visualization", opt["datasets"]["test_1"]["name"])
     images = {
         "input": cv2.imread(str(DEMO / "data/val/lq" / f"{name}.png")),

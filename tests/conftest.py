@@ -15,7 +15,9 @@ import pytest
 import torch
 import yaml
 
-from glsgn_plugins.demo import add_rain, photo
+from glsgn_plugins.data.images import read_image
+from glsgn_plugins.degradations import Rain
+from glsgn_plugins.demo import photo
 
 BIN = Path(sys.executable).parent
 
@@ -52,8 +54,9 @@ def psnr(x: torch.Tensor, y: torch.Tensor) -> float:
 @pytest.fixture(scope="session")
 def rainy_pair() -> tuple[np.ndarray, np.ndarray]:
     """A rainy photograph and the clean one, 8-bit BGR, 300x451."""
-    clean = photo("chelsea.png")
-    return add_rain(clean, np.random.default_rng(0)), clean
+    clean = read_image(photo("chelsea.png"))
+    rainy = Rain().sample(np.random.default_rng(0)).apply(clean)
+    return rainy[..., ::-1], clean[..., ::-1]
 
 
 @pytest.fixture

@@ -198,9 +198,10 @@ def test_every_shipped_option_file_passes_the_checks_once_its_data_is_there(tmp_
         train = "train" in yaml.safe_load(file.read_text())
         _, opt = read_options(str(file), [])
         for dataset in opt["datasets"].values():
-            dataset["dataroot_lq"] = str(project / "data/lq")
-            dataset["dataroot_gt"] = str(project / "data/gt")
-            dataset.pop("gt_size", None)
+            assert dataset["type"] == "UHDPairedDataset"
+            dataset.update(dataroot=str(project / "data"), layout="synthesized", split="all")
+            if "gt_size" in dataset:
+                dataset["gt_size"] = 64
         if opt["path"]["pretrain_network_g"]:
             opt["path"]["pretrain_network_g"] = str(weights)
         check_options(opt, train)

@@ -44,13 +44,13 @@ def run(args: argparse.Namespace) -> int:
     layout, splits = find_set(args)
     if len(splits) > 1 and args.out is not None:
         raise InputError(
-            f"--out: {args.folder} has the splits {', '.join(map(str, splits))}; prepare one at a "
+            f"--out: {args.folder} has the splits {', '.join(splits)}; prepare one at a "
             "time, by --split"
         )
     return max([_prepare(args, layout, split, pairing) for split, pairing in splits.items()])
 
 
-def _prepare(args: argparse.Namespace, layout: str | None, split: str | None, pairing: Any) -> int:
+def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: Any) -> int:
     from glsgn_plugins.data.checks import look_at_all, problems_between
     from glsgn_plugins.data.layouts import LAYOUTS
 
@@ -73,7 +73,7 @@ def _prepare(args: argparse.Namespace, layout: str | None, split: str | None, pa
 def _write(
     args: argparse.Namespace,
     layout: str | None,
-    split: str | None,
+    split: str,
     right: list[Seen],
     crop_gt: bool,
 ) -> None:
@@ -93,7 +93,7 @@ def _write(
         write_meta_info(args.out / "meta_info.txt", lines)
         _show("PairedImageDataset", args.out / "lq", args.out / "gt", args.out / "meta_info.txt")
     elif one_to_one(pairs):
-        name = f"meta_info_{split}.txt" if split else "meta_info.txt"
+        name = f"meta_info_{split}.txt"
         shapes = [(one.pair.gt.name, one.shape) for one in right if one.shape]
         write_meta_info(args.folder / name, shapes)
         _show("PairedImageDataset", pairs[0].lq.parent, pairs[0].gt.parent, args.folder / name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,8 @@ def add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gt", metavar="PATTERN", help="and the truths', e.g. clear/{scene}")
 
 
-def find_set(args: argparse.Namespace) -> tuple[str | None, Mapping[str | None, Pairing]]:
-    """The layout's name and its splits; both ``None`` for patterns.
+def find_set(args: argparse.Namespace) -> tuple[str | None, dict[str, Pairing]]:
+    """The layout's name and its splits; ``None`` and ``all`` for patterns.
 
     Raises:
         InputError: Nothing is found.
@@ -31,7 +30,7 @@ def find_set(args: argparse.Namespace) -> tuple[str | None, Mapping[str | None, 
     from glsgn_plugins.data.layouts import LAYOUTS, find_layouts, find_pairs
 
     if args.lq or args.gt:
-        return None, {None: find_pairs(args.folder, lq=args.lq, gt=args.gt)}
+        return None, {"all": find_pairs(args.folder, lq=args.lq, gt=args.gt)}
     if args.layout and args.split:
         return args.layout, {args.split: find_pairs(args.folder, args.layout, args.split)}
     if not args.folder.is_dir():
@@ -49,4 +48,4 @@ def find_set(args: argparse.Namespace) -> tuple[str | None, Mapping[str | None, 
             there = ", ".join(found[layout])
             raise InputError(f"{args.folder}: no split '{args.split}' of {layout}, only {there}")
         return layout, {args.split: splits[args.split]}
-    return layout, dict(splits)
+    return layout, splits
