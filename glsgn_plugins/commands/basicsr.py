@@ -75,6 +75,14 @@ def _run(args: argparse.Namespace) -> None:
     pipeline(os.getcwd())
 
 
+def _said(error: Exception) -> str:
+    """What an error says; torch puts the traceback of a loader's worker before it."""
+    message = str(error)
+    if message.startswith("Caught "):
+        return message.rpartition(f"{type(error).__name__}: ")[2].strip()
+    return message
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0; 2 for wrong input and 1 for training that had to stop, each with one line."""
     args = _parse(sys.argv[1:] if argv is None else argv)
@@ -83,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     except (InputError, NonFiniteLossError, ImportError) as error:
         # Under torchrun each rank finds the same; one says it.
         if os.environ.get("RANK", "0") == "0":
-            print(f"basicsr {args.command}: error: {error}", file=sys.stderr)
+            print(f"basicsr {args.command}: error: {_said(error)}", file=sys.stderr)
         return 1 if isinstance(error, NonFiniteLossError) else 2
     return 0
 

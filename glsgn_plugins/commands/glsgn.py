@@ -8,6 +8,7 @@ import sys
 from glsgn_plugins.commands import doctor, prepare, preview, synthesize
 from glsgn_plugins.errors import InputError
 
+DATA_PACKAGES = ("cv2", "PIL", "tqdm")
 SUBCOMMANDS = (doctor, synthesize, prepare, preview)
 
 
@@ -24,6 +25,15 @@ def main(argv: list[str] | None = None) -> int:
         return int(args.run(args))
     except InputError as error:
         print(f"glsgn {args.command}: error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in DATA_PACKAGES:
+            raise
+        print(
+            f"glsgn {args.command}: error: {error.name} is not installed: pip install "
+            "'glsgn-plugins[data]'",
+            file=sys.stderr,
+        )
         return 2
 
 

@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from glsgn_plugins.commands.sets import add_set, find_set
 from glsgn_plugins.errors import InputError
 
@@ -51,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: Any) -> int:
+    from tqdm import tqdm
+
     from glsgn_plugins.data.checks import look_at_all, problems_between
     from glsgn_plugins.data.layouts import LAYOUTS
 
@@ -77,6 +77,8 @@ def _write(
     right: list[Seen],
     crop_gt: bool,
 ) -> None:
+    from tqdm import tqdm
+
     from glsgn_plugins.data.layouts import Pair
     from glsgn_plugins.data.preparing import one_to_one, sub_images, write_lmdb, write_meta_info
 

@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from glsgn_plugins.errors import InputError
 
 
@@ -71,6 +69,8 @@ def _ranges(given: list[list[str]]) -> dict[str, list[float]]:
 
 def run(args: argparse.Namespace) -> int:
     """Make the set; exit code 1 where photographs had to be left out."""
+    from tqdm import tqdm
+
     from glsgn_plugins.data.making import Settings, make, plan
 
     for name in ("per_image", "workers"):
@@ -89,8 +89,8 @@ def run(args: argparse.Namespace) -> int:
     )
     count = len(plan(settings.synthesis()))
     problems = []
-    made = make(args.out, settings, args.workers)
-    for problem in tqdm(made, total=count, desc=f"Making {args.degradation}", unit="photograph"):
+    making = make(args.out, settings, args.workers)
+    for problem in tqdm(making, total=count, desc=f"Making {args.degradation}", unit="photograph"):
         if problem is not None:
             problems.append(problem)
             tqdm.write(f"left out: {problem}", file=sys.stderr)

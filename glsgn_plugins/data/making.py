@@ -113,9 +113,9 @@ def make(out: Path, settings: Settings, workers: int) -> Iterator[str | None]:
         settings: What it is made from.
         workers: Processes that share the work; the files don't depend on it.
 
-    Yields:
-        For each photograph, in no certain order, what is wrong with it or ``None``; the others go
-        on. After the last one ``metadata.json`` is written.
+    Returns:
+        An iterator that does the work: for each photograph, in no certain order, it gives what is
+        wrong with it or ``None``; the others go on. At its end ``metadata.json`` is written.
 
     Raises:
         InputError: The settings don't do, ``out`` holds another set, or nothing can be written.
@@ -123,6 +123,12 @@ def make(out: Path, settings: Settings, workers: int) -> Iterator[str | None]:
     synthesis = settings.synthesis()
     jobs = plan(synthesis)
     _start(out, settings)
+    return _make_missing(out, settings, workers, synthesis, jobs)
+
+
+def _make_missing(
+    out: Path, settings: Settings, workers: int, synthesis: Synthesis, jobs: list[Job]
+) -> Iterator[str | None]:
     known = _read_notes(out)
     todo = []
     for job in jobs:

@@ -1,0 +1,262 @@
+"""``glsgn synthesize``: the same bytes for the same seed, and nothing lost or half-written."""
+
+import filecmp
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import BIN, run_command
+from PIL import Image
+
+from glsgn_plugins.commands.glsgn import main
+from glsgn_plugins.data.images import png, read_image
+from glsgn_plugins.data.making import parameters_of
+from glsgn_plugins.demo import photo
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    """Four photographs in a tree, small; one of 16 bits."""
+    root = tmp_path_factory.mktemp("photographs")
+    (root / "städte").mkdir()
+    for name, place in (
+        ("coffee.png", "coffee.png"),
+        ("rocket.jpg", "städte/rocket.png"),
+        ("astronaut.png", "städte/ein astronaut.png"),
+    ):
+        (root / place).write_bytes(png(read_image(photo(name))[:240, :320]))
+    deep = read_image(photo("chelsea.png"))[:200, :300].astype(np.uint16) * 257
+    (root / "deep.png").write_bytes(png(deep))
+    return root
+
+
+def same_trees(a, b):
+    files = sorted(p.relative_to(a) for p in a.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(b) for p in b.rglob("*") if p.is_file())
+    equal, differ, errors = filecmp.cmpfiles(a, b, files, shallow=False)
+    return not differ and not errors and len(equal) == len(files)
+
+
+def synthesize(kind, clean, out, *more):
+    return main(["synthesize", kind, "--clean", str(clean), "--out", str(out), *more])
+
+
+@pytest.mark.parametrize("kind", ["rain", "reflection", "haze"])
+def test_inputs_come_back_from_the_metadata_to_the_bit(kind, clean, tmp_path, capsys):
+    out = tmp_path / "set"
+    assert synthesize(kind, clean, out, "--per-image", "2", "--seed", "9", "--workers", "1") == 0
+    assert "8 pairs of 4 photographs" in capsys.readouterr().out
+    assert sorted(p.name for p in out.iterdir()) == ["gt", "lq", "metadata.json"]
+    metadata = json.loads((out / "metadata.json").read_text(encoding="utf-8"))
+    assert set(metadata["versions"]) == {"glsgn-plugins", "numpy", "opencv"}
+    assert len(metadata["pairs"]) == 8
+    lights = set()
+    for pair in metadata["pairs"]:
+        lq, gt = (read_image(out / side / pair["name"]) for side in ("lq", "gt"))
+        assert np.array_equal(gt, read_image(clean / pair["photograph"]))
+        assert gt.dtype == (np.uint16 if pair["photograph"] == "deep.png" else np.uint8)
+        companion = pair["companion"] and read_image(clean / pair["companion"])
+        assert (companion is not None) == (kind == "reflection")
+        assert pair["companion"] != pair["photograph"]
+        again = parameters_of(metadata, pair).apply(gt, companion)
+        assert again.dtype == lq.dtype
+        assert np.array_equal(again, lq)
+        assert not np.array_equal(lq, gt)
+        lights.add(json.dumps(pair["parameters"]))
+        if kind == "haze":
+            assert pair["parameters"]["depth"] == "procedural"
+    assert len(lights) == 8
+
+
+def test_workers_and_kill_9_leave_the_same_bytes(clean, tmp_path):
+    more = ("--per-image", "6", "--seed", "4")
+    assert synthesize("rain", clean, tmp_path / "one", *more, "--workers", "1") == 0
+
+    out = tmp_path / "four"
+    argv = [BIN / "glsgn", "synthesize", "rain", "--clean", clean, "--out", out, *more]
+    running = subprocess.Popen(
+        [*map(str, argv), "--workers", "4"],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        while not list(out.glob("lq/*.png")):
+            assert running.poll() is None
+            time.sleep(0.002)
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    assert not (out / "metadata.json").exists()
+    begun = list(out.glob("*/*.png"))
+    assert 0 < len(begun) < 48
+    for path in begun:
+        assert np.array_equal(
+            read_image(path), read_image(tmp_path / "one" / path.relative_to(out))
+        )
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("lq/*.png")}
+    finished = [
+        json.loads(p.read_text())["name"] for p in out.glob(".unfinished/?" + "?" * 23 + ".json")
+    ]
+
+    done = run_command(
+        *map(str, argv[:1] and ["glsgn"]), *map(str, argv[1:]), "--workers", "4", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert same_trees(tmp_path / "one", out)
+    for path, when in kept.items():
+        if path.name in finished:
+            assert path.stat().st_mtime_ns == when
+
+
+def test_a_set_is_gone_on_with_not_mixed(clean, tmp_path, capsys):
+    out = tmp_path / "set"
+    some = tmp_path / "some"
+    shutil.copytree(clean, some)
+    (some / "coffee.png").unlink()
+    assert synthesize("rain", some, out, "--workers", "1") == 0
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.png")}
+    shutil.copyfile(clean / "coffee.png", some / "coffee.png")
+    (out / "lq/deep.png").unlink()
+    assert synthesize("rain", some, out, "--workers", "1") == 0
+    assert synthesize("rain", clean, tmp_path / "whole", "--workers", "1") == 0
+    assert same_trees(out, tmp_path / "whole")
+    for path, when in before.items():
+        if path.name != "deep.png":
+            assert path.stat().st_mtime_ns == when
+    capsys.readouterr()
+    for more in (("--seed", "1"), ("--per-image", "2"), ("--range", "veil", "0", "0.5")):
+        assert synthesize("rain", clean, out, *more) == 2
+        said = capsys.readouterr().err
+        assert "holds a set that was made with other settings" in said
+        assert said.count("\n") == 1
+    assert synthesize("haze", clean, out) == 2
+    assert synthesize("haze", clean, some) == 2
+    assert "holds other files" in capsys.readouterr().err
+
+
+def test_versions_of_a_photograph_share_their_truth(clean, tmp_path):
+    out = tmp_path / "set"
+    assert synthesize("haze", clean, out, "--per-image", "3", "--workers", "1") == 0
+    truths = [(out / "gt" / f"coffee_{k}.png").stat() for k in range(3)]
+    assert len({truth.st_ino for truth in truths}) == 1
+
+
+def test_sizes_scale_down_and_keep_upright_photographs_upright(clean, tmp_path, capsys):
+    some = tmp_path / "some"
+    some.mkdir()
+    image = read_image(clean / "coffee.png")
+    (some / "wide.png").write_bytes(png(image))
+    (some / "tall.png").write_bytes(png(np.ascontiguousarray(image.transpose(1, 0, 2))))
+    (some / "small.png").write_bytes(png(image[:90]))
+    out = tmp_path / "set"
+    assert synthesize("rain", some, out, "--size", "160x100", "--workers", "2") == 1
+    said = capsys.readouterr().err
+    assert f"left out: {some / 'small.png'}: 320x90 pixels, smaller than 160x100" in said
+    assert read_image(out / "gt/wide.png").shape == (100, 160, 3)
+    assert read_image(out / "gt/tall.png").shape == (160, 100, 3)
+    assert not (out / "gt/small.png").exists()
+    assert len(json.loads((out / "metadata.json").read_text())["pairs"]) == 2
+
+
+def test_depth_maps_and_reflected_photographs_of_other_folders(clean, tmp_path):
+    depth = tmp_path / "depth"
+    for path in clean.rglob("*.png"):
+        to = (depth / path.relative_to(clean)).with_suffix(".npy")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        np.save(to, np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4))
+    assert synthesize("haze", clean, tmp_path / "h", "--depth", str(depth), "--workers", "1") == 0
+    metadata = json.loads((tmp_path / "h/metadata.json").read_text())
+    for pair in metadata["pairs"]:
+        assert pair["parameters"]["depth"] == "given"
+        gt, lq = (read_image(tmp_path / "h" / side / pair["name"]) for side in ("gt", "lq"))
+        given = np.load(depth / pair["companion"])
+        assert np.array_equal(parameters_of(metadata, pair).apply(gt, given), lq)
+
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copyfile(photo("chelsea.png"), other / "cat.png")
+    more = ("--reflections", str(other), "--workers", "1")
+    assert synthesize("reflection", clean, tmp_path / "r", *more) == 0
+    metadata = json.loads((tmp_path / "r/metadata.json").read_text())
+    assert {pair["companion"] for pair in metadata["pairs"]} == {"cat.png"}
+
+
+def test_bad_photographs_are_named_and_the_others_go_on(clean, tmp_path, capsys):
+    some = tmp_path / "some"
+    shutil.copytree(clean, some)
+    whole = (some / "coffee.png").read_bytes()
+    (some / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (some / "zero.jpg").touch()
+    Image.open(some / "coffee.png").convert("CMYK").save(some / "print.jpg")
+    Image.open(some / "coffee.png").resize((1, 1)).save(some / "pixel.png")
+    (some / "loop").symlink_to(some, target_is_directory=True)
+    (some / ("ß" * 100 + ".png")).write_bytes(whole)
+    out = tmp_path / "set"
+    assert synthesize("rain", some, out, "--workers", "1") == 1
+    said = capsys.readouterr()
+    for name, reason in (("cut.png", "cut short"), ("zero.jpg", "0 bytes"), ("print.jpg", "CMYK")):
+        assert [line for line in said.err.splitlines() if name in line and reason in line]
+    assert "6 pairs of 6 photographs" in said.out
+    assert read_image(out / "lq/pixel.png").shape == (1, 1, 3)
+    assert not list(out.rglob("*.part"))
+
+
+def test_a_full_disk_says_so_and_leaves_whole_files(clean, tmp_path):
+    """The limit on a file's size fails the writing in the middle, as a full disk does."""
+    out = tmp_path / "set"
+    code = (
+        "import resource, signal, sys; from glsgn_plugins.commands.glsgn import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (190000, 190000))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    argv = ["synthesize", "rain", "--clean", str(clean), "--out", str(out), "--workers", "1"]
+    done = subprocess.run(
+        [str(BIN / "python"), "-c", code, *argv], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("glsgn synthesize: error: ")
+    assert "can't be written (File too large)" in last
+    for path in out.rglob("*.png"):
+        read_image(path)
+    assert not list(out.rglob("*.part"))
+    assert synthesize("rain", clean, out, "--workers", "1") == 0
+    assert synthesize("rain", clean, tmp_path / "again", "--workers", "1") == 0
+    assert same_trees(out, tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--clean", "nowhere"], "nowhere: no such folder"),
+        (["--range", "rainy", "0", "1"], "degradation.rainy (rain)"),
+        (["--range", "veil", "0", "much"], "--range veil 0 much: expected two numbers"),
+        (["--range", "veil", "0.5", "7"], "veil: expected numbers from 0 to 1"),
+        (["--per-image", "0"], "--per-image: expected 1 or more"),
+        (["--seed", "-3"], "--seed: expected 0 or more"),
+        (["--depth", "."], "only for the degradation 'haze'"),
+    ],
+)
+def test_wrong_arguments(more, said, clean, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert synthesize("rain", clean, "out", *more) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+    assert not Path("out").exists()
+
+
+def test_photographs_that_would_share_a_name(clean, tmp_path, capsys):
+    some = tmp_path / "some"
+    shutil.copytree(clean, some)
+    shutil.copyfile(clean / "coffee.png", some / "coffee.jpeg")
+    assert synthesize("rain", some, tmp_path / "out") == 2
+    assert "both would be named 'coffee'" in capsys.readouterr().err
