@@ -41,7 +41,8 @@ def contact_sheet(pairs: Sequence[Pair], path: Path, crop_gt: bool) -> None:
             for row in rows
         ]
     )
-    done, content = cv2.imencode(path.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 85]  # PNG takes no notice of it
+    done, content = cv2.imencode(path.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), quality)
     if not done:
         raise InputError(f"{path}: OpenCV could not encode it")
     write_whole(path, bytes(content))

@@ -1,0 +1,149 @@
+"""Images per second of decoding, cropping and degrading at 4K, and samples that a loader delivers.
+
+python benchmarks/data.py --photographs DIR
+
+One core for the first table: OpenCV and torch with one thread. The second compares loaders of
+two workers over the same PNG files, BasicSR's own PairedImageDataset first; each is asked for the
+same number of samples, epochs over, after its workers have started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from glsgn_plugins.data.crops import Crops
+from glsgn_plugins.data.datasets import UHDPairedDataset
+from glsgn_plugins.data.images import png, read_image
+from glsgn_plugins.data.making import Settings, make
+from glsgn_plugins.degradations import DEGRADATIONS
+from glsgn_plugins.upstream import mend_basicsr
+
+
+def seconds(run: Callable[[], Any], repeats: int) -> float:
+    """Median over repeats, after one to warm up."""
+    run()
+    took = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        took.append(time.perf_counter() - start)
+    return median(took)
+
+
+def per_core(root: Path, repeats: int) -> None:
+    """Decoding, cropping, degrading and encoding one 4K image."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    lq, gt = (sorted((root / side).iterdir()) for side in ("lq", "gt"))
+    image, other = read_image(gt[0]), read_image(gt[1])
+    jpeg = root / "one.jpg"
+    jpeg.write_bytes(bytes(cv2.imencode(".jpg", image[..., ::-1])[1]))
+    crops, rng = Crops(gt_size=512), np.random.default_rng(0)
+    scenes = Crops(gt_size=512, scene_share=1.0)
+    height, width = image.shape[:2]
+    rows: list[tuple[str, float]] = [
+        ("decode PNG", seconds(lambda: read_image(lq[0]), repeats)),
+        ("decode JPEG", seconds(lambda: read_image(jpeg), repeats)),
+        ("encode PNG", seconds(lambda: png(image), repeats)),
+        ("crop 512", seconds(lambda: crops.window(height, width, gt[0], rng).cut(image), repeats)),
+        (
+            "scene 512",
+            seconds(lambda: scenes.window(height, width, gt[0], rng).cut(image), repeats),
+        ),
+    ]
+    for name, model in DEGRADATIONS.items():
+        drawn = [model().sample(np.random.default_rng(seed)) for seed in range(repeats)]
+        took = [seconds(lambda p=p: p.apply(image, other), 1) for p in drawn]
+        rows.append((f"{name}, median of {repeats} draws", median(took)))
+        rows.append((f"{name}, slowest of them", max(took)))
+    print(f"\n{width}x{height}, one core\n")
+    print("| step | s per image | images per s |\n| --- | --- | --- |")
+    for name, value in rows:
+        print(f"| {name} | {value:.4f} | {1 / max(value, 1e-9):.1f} |")
+
+
+def delivered(dataset: Any, samples: int, batch: int) -> float:
+    """Samples per second of BasicSR's loader with two workers, which have started already."""
+    from basicsr.data import build_dataloader
+    from basicsr.data.data_sampler import EnlargedSampler
+
+    ratio = -(-(samples + 4 * batch) // len(dataset))
+    sampler = EnlargedSampler(dataset, 1, 0, ratio)
+    options = {"phase": "train", "batch_size_per_gpu": batch, "num_worker_per_gpu": 2}
+    batches = iter(build_dataloader(dataset, options, num_gpu=1, sampler=sampler, seed=0))
+    for _ in range(4):  # both workers have started, and what they fetched ahead is used up
+        next(batches)
+    start = time.perf_counter()
+    for _ in range(samples // batch):
+        next(batches)
+    return samples / (time.perf_counter() - start)
+
+
+def loaders(root: Path, samples: int, batch: int) -> None:
+    """Samples per second at crops of 512 and 1024."""
+    mend_basicsr()
+    from basicsr.data import build_dataset
+
+    print(f"\nTwo workers, batches of {batch}, {samples} samples\n")
+    print("| crop | dataset | samples per s | ratio |\n| --- | --- | --- | --- |")
+    for size in (512, 1024):
+        stock = build_dataset(
+            {
+                "name": "stock",
+                "type": "PairedImageDataset",
+                "dataroot_lq": str(root / "lq"),
+                "dataroot_gt": str(root / "gt"),
+                "io_backend": {"type": "disk"},
+                "phase": "train",
+                "scale": 1,
+                "gt_size": size,
+                "use_hflip": True,
+                "use_rot": False,
+            }
+        )
+        peer = delivered(stock, samples, batch)
+        print(f"| {size} | PairedImageDataset | {peer:.2f} | 1.00 |", flush=True)
+        for crops in (1, 2, 4, 8):
+            ours = UHDPairedDataset(
+                str(root),
+                "synthesized",
+                crops=Crops(gt_size=size, use_hflip=True, crops_per_image=crops),
+            )
+            rate = delivered(ours, samples, batch)
+            name = f"UHDPairedDataset, crops_per_image {crops}"
+            print(f"| {size} | {name} | {rate:.2f} | {rate / peer:.2f} |", flush=True)
+
+
+def main() -> None:
+    """Print Markdown tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--photographs", required=True, help="of 3840x2160 or more, at least two")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=8)
+    args = parser.parse_args()
+    print(f"`python benchmarks/data.py {shlex.join(sys.argv[1:])}`")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "set")
+        settings = Settings(args.photographs, {"type": "rain"}, size=(3840, 2160))
+        for problem in make(root, settings, workers=2):
+            if problem:
+                print(f"left out: {problem}", file=sys.stderr)
+        loaders(root, args.samples, args.batch)
+        per_core(root, args.repeats)
+
+
+if __name__ == "__main__":
+    main()
