@@ -278,7 +278,7 @@ def test_the_real_command_prints_one_line_and_exits_with_2(project, write_option
 def test_a_shipped_file_is_found_by_name_from_any_folder(tmp_path):
     done = run_command("basicsr", "train", "-opt", "glsgn_derain.yml", cwd=tmp_path)
     assert done.returncode == 2
-    assert "glsgn_derain.yml: datasets.train.dataroot_lq: folder 'datasets/UHD-Rain" in done.stderr
+    assert "glsgn_derain.yml: datasets.train.dataroot: folder 'datasets/UHD-Rain" in done.stderr
 
 
 def test_help_of_the_real_command(tmp_path):
