@@ -46,6 +46,15 @@ def test_exif_turns_the_picture_and_its_size(tmp_path, small):
     assert (header.height, header.width) == (80, 60)
 
 
+def test_headers_of_images_larger_than_16k_are_read(tmp_path):
+    Image.new("1", (20000, 10000)).save(tmp_path / "huge.png")
+    limit = Image.MAX_IMAGE_PIXELS
+    header = read_header(tmp_path / "huge.png")
+    assert (header.height, header.width) == (10000, 20000)
+    assert limit is not None
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
 def cut(path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])

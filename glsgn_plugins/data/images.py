@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def read_header(path: Path) -> Header:
         InputError: The file is missing, no image, or cut short.
     """
     try:
-        with Image.open(path) as image:
+        with _open(path) as image:
             mode, kind = image.mode, image.format
             width, height = image.size
             # Of a PNG, Pillow would decode the pixels to look for EXIF after them.
@@ -109,6 +110,19 @@ def read_header(path: Path) -> Header:
     return Header(height, width, channels, bits, frames)
 
 
+_opening = threading.Lock()
+
+
+def _open(path: Path) -> Image.Image:
+    """Pillow refuses images of 16K for fear of their decoding, which is not what we want of it."""
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
 def _check_end(path: Path, end: bytes, kind: str | None) -> None:
     """A PNG or JPEG has its end marker near its end; other kinds aren't judged."""
     if END_MARKERS.get(kind or "", b"") not in end:
@@ -132,7 +146,11 @@ def read_image(path: Path) -> NDArray[Any]:
         raise InputError(f"{path}: CMYK, whose colours depend on a printer; convert it to sRGB")
     if kind != "JPEG":
         _check_single(path, content)
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    try:
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise InputError(f"{path}: OpenCV refuses it ({error.err}); is it too large?") from None
     if image is None:
         raise InputError(f"{path}: not an image that can be read; copy it again or remove it")
     if image.dtype not in (np.uint8, np.uint16):
