@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from glsgn_plugins.checkpoint import read_checkpoint, written_whole
+from glsgn_plugins.checkpoint import mmengine_globals, read_checkpoint, written_whole
 from glsgn_plugins.data.draws import number
 from glsgn_plugins.errors import InputError
 
@@ -69,39 +69,53 @@ def installed(package: str) -> str | None:
         return None
 
 
-def _require(package: str, needs: str, below: tuple[int, int], pythons: str, why: str) -> None:
-    if installed(package) is not None:
-        return
+def release(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version."""
+    return tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
+
+
+def _require(
+    package: str, needs: tuple[int, int, int], below: tuple[int, int], pythons: str, why: str
+) -> None:
+    """The package in the needed version or a later one, else an error that says what to do."""
+    found = installed(package)
+    wanted = f"{package} {'.'.join(map(str, needs))}"
+    if found is not None:
+        if release(found) >= needs[:2]:
+            return
+        raise ImportError(
+            f"{package} {found} is too old, {wanted} is needed: "
+            f"pip install 'glsgn-plugins[{package}]'"
+        )
     if sys.version_info >= below:
         here = ".".join(map(str, sys.version_info[:2]))
         raise ImportError(
-            f"{needs} doesn't install on Python {here} ({why}); use Python {pythons} for it. The "
+            f"{wanted} doesn't install on Python {here} ({why}); use Python {pythons} for it. The "
             "core of glsgn_plugins works without it"
         )
-    raise ImportError(f"{needs} is not installed: pip install 'glsgn-plugins[{package}]'")
+    raise ImportError(f"{wanted} is not installed: pip install 'glsgn-plugins[{package}]'")
 
 
 def mend_basicsr() -> None:
     """Make BasicSR importable and whole.
 
     Raises:
-        ImportError: BasicSR is missing; says what to install, on which Python.
+        ImportError: BasicSR is missing or too old; says what to install, on which Python.
     """
-    _require(
-        "basicsr", "BasicSR 1.4.2", (3, 13), "3.10 to 3.12", "its setup.py can't be built there"
-    )
+    _require("basicsr", (1, 4, 2), (3, 13), "3.10 to 3.12", "its setup.py can't be built there")
     _apply(BEFORE_BASICSR)
     _apply(AFTER_BASICSR)
 
 
 def mend_mmagic() -> None:
-    """Make MMagic's models importable.
+    """Make MMagic's models importable, and MMEngine's checkpoints safe and whole.
 
     Raises:
-        ImportError: MMagic is missing; says what to install, on which Python.
+        ImportError: MMagic is missing or too old; says what to install, on which Python.
     """
-    _require("mmagic", "MMagic 1.2.0", (3, 12), "3.10 or 3.11", "openmim's setuptools fails")
+    _require("mmagic", (1, 2, 0), (3, 12), "3.10 or 3.11", "openmim's setuptools fails")
     _apply(BEFORE_MMAGIC)
+    _apply(AFTER_MMAGIC)
 
 
 # --- BasicSR -------------------------------------------------------------------------------------
@@ -364,4 +378,117 @@ BEFORE_MMAGIC = (
     ),
 )
 
-ALL_MENDS = (*BEFORE_BASICSR, *AFTER_BASICSR, *BEFORE_MMAGIC)
+
+def _mend_mmengine_loading() -> None:
+    from mmengine.logging.history_buffer import HistoryBuffer
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    @CheckpointLoader.register_scheme(prefixes="", force=True)
+    def load_from_local(filename: str, map_location: Any) -> Any:
+        # Onto the CPU wherever it is to go: models and optimisers copy what they load.
+        return read_checkpoint(Path(filename).expanduser(), mmengine_globals(HistoryBuffer))
+
+
+def _mend_mmengine_saving() -> None:
+    import mmengine.runner.runner as runner
+
+    write = runner.save_checkpoint
+
+    @functools.wraps(write)
+    def save_checkpoint(
+        checkpoint: dict[str, Any], filename: str, *args: Any, **kwargs: Any
+    ) -> None:
+        if "://" in filename:  # no file of ours
+            return write(checkpoint, filename, *args, **kwargs)
+        file = Path(filename)
+        with written_whole(file.parent) as scratch:
+            write(checkpoint, str(scratch / file.name), *args, **kwargs)
+
+    runner.save_checkpoint = save_checkpoint
+
+
+def _newest_whole_checkpoint(work_dir: str) -> str | None:
+    """The newest of a run's checkpoints that can be read; the name is the iteration's."""
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    pointer = Path(work_dir, "last_checkpoint")
+    pointed = pointer.read_text().strip() if pointer.is_file() else ""
+    folder = Path(pointed).parent if pointed else Path(work_dir)
+    numbered = [p for kind in ("iter", "epoch") for p in folder.glob(f"{kind}_*.pth")]
+    files = [p for p in numbered if p.stem.split("_")[1].isdigit()]
+    files.sort(key=lambda p: int(p.stem.split("_")[1]), reverse=True)
+    for file in files:
+        try:
+            read_checkpoint(file, mmengine_globals(HistoryBuffer))
+        except InputError as error:
+            print(f"Not resumed from {file.name}: {error}", file=sys.stderr, flush=True)
+        else:
+            return str(file)
+    if files:
+        raise InputError(
+            f"{folder}: none of its {len(files)} checkpoints can be read; move the folder away, or "
+            "leave out --resume to start anew"
+        )
+    return None
+
+
+def _mend_mmengine_resume() -> None:
+    import mmengine.runner.runner as runner
+
+    runner.find_latest_checkpoint = _newest_whole_checkpoint
+
+
+def _mend_mmengine_cpu_ranks() -> None:
+    import mmengine.dist.utils as utils
+    from mmengine.model import MMDistributedDataParallel
+
+    wrap = MMDistributedDataParallel.__init__
+
+    def init_dist(backend: str, init_backend: str = "torch", **kwargs: Any) -> None:
+        torch.distributed.init_process_group(backend="gloo", **kwargs)
+
+    @functools.wraps(wrap)
+    def without_devices(self: Any, *args: Any, device_ids: Any = None, **kwargs: Any) -> None:
+        wrap(self, *args, **kwargs)
+
+    utils._init_dist_pytorch = init_dist
+    MMDistributedDataParallel.__init__ = without_devices
+
+
+AFTER_MMAGIC = (
+    Mend(
+        "safe loading in mmengine",
+        symptom="'Weights only load failed' in mim test on a checkpoint that mim train wrote; with "
+        "torch < 2.6 a weights file can run code",
+        cause="mmengine pickles its HistoryBuffer and calls torch.load with torch's defaults",
+        versions="mmengine <= 0.10.7",
+        needed=lambda: True,
+        apply=_mend_mmengine_loading,
+    ),
+    Mend(
+        "whole checkpoints in mmengine",
+        symptom="a run killed or out of disk while saving leaves a checkpoint that can't be loaded",
+        cause="save_checkpoint writes under the final name",
+        versions="mmengine <= 0.10.7",
+        needed=lambda: True,
+        apply=_mend_mmengine_saving,
+    ),
+    Mend(
+        "resume in mmengine",
+        symptom="--resume: a truncated newest checkpoint or an empty last_checkpoint ends the run",
+        cause="find_latest_checkpoint takes what last_checkpoint names as it is",
+        versions="mmengine <= 0.10.7",
+        needed=lambda: True,
+        apply=_mend_mmengine_resume,
+    ),
+    Mend(
+        "ranks without a GPU in mmengine",
+        symptom="--launcher pytorch without a GPU: 'Found no NVIDIA driver'",
+        cause="the launcher and the model wrapper take it that each rank has a CUDA device",
+        versions="mmengine <= 0.10.7, where torch sees no GPU",
+        needed=lambda: torch.cuda.device_count() == 0,
+        apply=_mend_mmengine_cpu_ranks,
+    ),
+)
+
+ALL_MENDS = (*BEFORE_BASICSR, *AFTER_BASICSR, *BEFORE_MMAGIC, *AFTER_MMAGIC)

@@ -15,6 +15,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 
 from glsgn_plugins.errors import InputError, NonFiniteLossError, unknown_name
+from glsgn_plugins.losses import loss_terms
 from glsgn_plugins.network import PathwayOutputs
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -110,21 +111,12 @@ class GLSGNModel(SRModel):
         return torch.autocast(self.device.type, self.amp_type)
 
     def _loss_terms(self, outputs: PathwayOutputs) -> OrderedDict[str, Tensor]:
-        terms: OrderedDict[str, Tensor] = OrderedDict()
-        restored = outputs.restored.float()
-        for criterion in (self.cri_pix, self.cri_pathway):
-            if criterion is None:
-                continue
-            if hasattr(criterion, "terms"):
-                for name, value in criterion.terms(outputs, self.gt).items():
-                    # Both options may have a term of that name.
-                    terms[f"l_{name}"] = terms.get(f"l_{name}", 0) + value
-            elif criterion is self.cri_pix:
-                terms["l_pix"] = criterion(restored, self.gt)
-            else:
-                terms["l_pathway"] = criterion(outputs)
+        terms = OrderedDict(
+            (f"l_{name}", value)
+            for name, value in loss_terms(self.cri_pix, self.cri_pathway, outputs, self.gt).items()
+        )
         if self.cri_perceptual:
-            percep, style = self.cri_perceptual(restored, self.gt)
+            percep, style = self.cri_perceptual(outputs.restored.float(), self.gt)
             for name, value in (("l_percep", percep), ("l_style", style)):
                 if value is not None:
                     terms[name] = value

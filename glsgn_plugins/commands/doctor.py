@@ -35,21 +35,17 @@ def _versions() -> None:
     print(f"  {'GPUs':<18}{', '.join(names) or 'none: everything runs on the CPU'}")
 
 
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
-
-
 def _advice() -> list[str]:
     """What no mend can do."""
     has = {package: upstream.installed(package) for package in PACKAGES}
     advice = []
     mmcv = has["mmcv"] or has["mmcv-lite"]
     if has["mmagic"]:
-        if has["numpy"] and _number(has["numpy"]) >= (2, 0):
+        if has["numpy"] and upstream.release(has["numpy"]) >= (2, 0):
             advice.append("mmagic 1.2.0 needs numpy < 2: pip install 'numpy<2'")
         if mmcv is None:
             advice.append("mmagic needs mmcv: pip install mmcv-lite==2.1.0 (no compiler needed)")
-        elif not (2, 0) <= _number(mmcv) < (2, 2):
+        elif not (2, 0) <= upstream.release(mmcv) < (2, 2):
             advice.append(f"mmagic refuses mmcv {mmcv}: pip install mmcv-lite==2.1.0")
         if has["mmcv"] and has["mmcv-lite"]:
             advice.append(
@@ -72,7 +68,7 @@ def run(_args: argparse.Namespace) -> int:
     problems = []
     for package, mend, mends in (
         ("basicsr", upstream.mend_basicsr, (*upstream.BEFORE_BASICSR, *upstream.AFTER_BASICSR)),
-        ("mmagic", upstream.mend_mmagic, upstream.BEFORE_MMAGIC),
+        ("mmagic", upstream.mend_mmagic, (*upstream.BEFORE_MMAGIC, *upstream.AFTER_MMAGIC)),
     ):
         print(f"\nMends for {package}")
         try:

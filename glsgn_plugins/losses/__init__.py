@@ -6,7 +6,7 @@ from glsgn_plugins.losses.consistency import (
     IntensityConsistencyLoss,
     SemanticConsistencyLoss,
 )
-from glsgn_plugins.losses.objective import GLSGNLoss
+from glsgn_plugins.losses.objective import GLSGNLoss, loss_terms
 from glsgn_plugins.losses.reconstruction import PathwayReconstructionLoss
 from glsgn_plugins.losses.semantic import SemanticDistance
 
@@ -18,4 +18,5 @@ __all__ = [
     "PathwayReconstructionLoss",
     "SemanticConsistencyLoss",
     "SemanticDistance",
+    "loss_terms",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -101,3 +101,33 @@ class GLSGNLoss(nn.Module):
     def forward(self, outputs: PathwayOutputs, gt: Tensor) -> Tensor:
         """The sum of :meth:`terms`, a scalar."""
         return torch.stack(list(self.terms(outputs, gt).values())).sum()
+
+
+def loss_terms(
+    pixel: nn.Module | None, pathway: nn.Module | None, outputs: PathwayOutputs, gt: Tensor
+) -> dict[str, Tensor]:
+    """Each term of a loss of the restored image and of one over the pathways, by name.
+
+    Args:
+        pixel: Any loss of two images, whose term is ``pix``; or one with ``terms``.
+        pathway: A loss of :class:`PathwayOutputs`, whose term is ``pathway``; or one with
+            ``terms``. Terms of one name in both are added.
+        outputs: The network's.
+        gt: ``(N, 3, H, W)``, RGB in [0, 1].
+
+    Returns:
+        Weighted scalars; training takes their sum.
+    """
+    terms: dict[str, Tensor] = {}
+    for criterion in (pixel, pathway):
+        if criterion is None:
+            continue
+        own_terms: Callable[..., dict[str, Tensor]] | None = getattr(criterion, "terms", None)
+        if own_terms is not None:
+            for name, value in own_terms(outputs, gt).items():
+                terms[name] = terms[name] + value if name in terms else value
+        elif criterion is pixel:
+            terms["pix"] = criterion(outputs.restored.to(gt.dtype), gt)
+        else:
+            terms["pathway"] = criterion(outputs)
+    return terms

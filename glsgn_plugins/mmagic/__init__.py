@@ -1,0 +1,35 @@
+"""GLSGN in MMagic: importing this package registers everything.
+
+A config does so by ``custom_imports = dict(imports=["glsgn_plugins.mmagic"])``.
+
+``MODELS``: ``GLSGN``, ``GLSGNRestorer`` and the losses of :mod:`glsgn_plugins.losses`. ``METRICS``:
+``LPIPS``, ``Seam``. The mends of :mod:`glsgn_plugins.upstream` for MMagic are applied first, so
+that it imports, and loads and saves checkpoints safely.
+
+Raises:
+    ImportError: MMagic is missing or too old; says what to install, on which Python.
+"""
+
+from glsgn_plugins.upstream import mend_mmagic
+
+mend_mmagic()
+
+from mmagic.registry import MODELS  # noqa: E402
+
+from glsgn_plugins import losses  # noqa: E402
+from glsgn_plugins.mmagic.metrics import LPIPS, Seam  # noqa: E402
+from glsgn_plugins.mmagic.restorer import GLSGNRestorer  # noqa: E402
+from glsgn_plugins.network import GLSGN  # noqa: E402
+
+for module in (
+    GLSGN,
+    losses.PathwayReconstructionLoss,
+    losses.ContentConsistencyLoss,
+    losses.AttentionConsistencyLoss,
+    losses.IntensityConsistencyLoss,
+    losses.SemanticConsistencyLoss,
+    losses.GLSGNLoss,
+):
+    MODELS.register_module(module=module)
+
+__all__ = ["GLSGN", "LPIPS", "GLSGNRestorer", "Seam"]

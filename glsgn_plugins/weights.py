@@ -1,0 +1,187 @@
+"""GLSGN's weights in the checkpoint files of BasicSR, of MMagic, and in safetensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from glsgn_plugins.blocks import SCALES
+from glsgn_plugins.checkpoint import mmengine_globals, read_checkpoint, written_whole
+from glsgn_plugins.errors import InputError
+from glsgn_plugins.network import GLSGN
+
+Weights = dict[str, Tensor]
+
+GENERATORS = ("generator_ema.", "generator.")
+"""What MMagic's models put before the network's keys; the first found is taken."""
+
+KNOWN = (
+    "a checkpoint of BasicSR (params_ema, params) or MMagic (state_dict), a state dict, or "
+    "safetensors"
+)
+
+
+class _History:
+    """Stands for MMEngine's HistoryBuffer, which isn't needed to read weights."""
+
+    min = max = mean = current = None
+
+
+class Found(NamedTuple):
+    """What :func:`read_weights` found.
+
+    Attributes:
+        weights: The state dict of :class:`~glsgn_plugins.network.GLSGN`.
+        options: Those of that network, see :func:`options_of`.
+        place: Where in the file the weights were.
+    """
+
+    weights: Weights
+    options: dict[str, Any]
+    place: str
+
+
+def read_weights(path: Path) -> Found:
+    """The network's weights, those of the exponential moving average where there are any.
+
+    Args:
+        path: A file of BasicSR, MMagic, ``torch.save`` of a state dict, or safetensors.
+
+    Raises:
+        InputError: The file can't be read safely, or holds no weights of GLSGN.
+    """
+    found: Mapping[str, Any]
+    if path.suffix == ".safetensors":
+        found, place = _read_safetensors(path), "the file"
+    else:
+        found, place = _inside(path, read_checkpoint(path, mmengine_globals(_History)))
+    for prefix in GENERATORS:
+        if any(key.startswith(prefix) for key in found):
+            found = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+            place = f"{prefix[:-1]} in {place}"
+            break
+    if not all(isinstance(value, Tensor) for value in found.values()):
+        raise InputError(f"{path}: {place} holds more than tensors; expected {KNOWN}")
+    return Found(dict(found), options_of(found, path), place)
+
+
+def _inside(path: Path, checkpoint: Any) -> tuple[Mapping[str, Any], str]:
+    if isinstance(checkpoint, Mapping):
+        for key in ("params_ema", "params", "state_dict"):
+            if isinstance(checkpoint.get(key), Mapping):
+                # MMEngine's EMAHook puts the averaged weights there when it saves, and those that
+                # are trained in ema_state_dict.
+                ema = key == "state_dict" and "ema_state_dict" in checkpoint
+                return checkpoint[key], f"{key} (averaged by EMAHook)" if ema else key
+        if checkpoint and all(isinstance(value, Tensor) for value in checkpoint.values()):
+            return checkpoint, "the state dict"
+        held = ", ".join(map(str, list(checkpoint)[:4])) or "nothing"
+    else:
+        held = f"a {type(checkpoint).__name__}"
+    raise InputError(f"{path}: expected {KNOWN}; it holds {held}")
+
+
+def options_of(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
+    """Options of the GLSGN that weights are of; every key and shape is checked against it.
+
+    Args:
+        weights: A state dict.
+        path: For the message.
+
+    Returns:
+        Options of :class:`~glsgn_plugins.network.GLSGN`, as far as weights show them: ``grids``,
+        and whether patch statistics are pooled, leave no trace.
+
+    Raises:
+        InputError: It is no GLSGN; names the first keys that are missing, too many, or of another
+            shape.
+    """
+    pathways = ("local_pathways.0", "local_pathways.1", "local_pathways.2", "global_pathway")
+    stems = [weights.get(f"{pathway}.encoder.stem.weight") for pathway in pathways]
+    block = re.compile(r"global_pathway\.encoder\.stages\.(\d+)\.(\d+)\.")
+    blocks = {match.groups() for match in map(block.match, weights) if match}
+    counts = [sum(scale == str(k) for scale, _ in blocks) for k in range(SCALES)]
+    if any(stem is None for stem in stems) or 0 in counts:
+        shown = ", ".join(list(weights)[:3]) or "nothing"
+        raise InputError(f"{path}: no weights of GLSGN; its keys begin with {shown}")
+    options: dict[str, Any] = {
+        "widths": [len(stem) for stem in stems if stem is not None],
+        "blocks": counts,
+        "global_features": "local_pathways.0.encoder.injections.from_global.weight" in weights,
+        "local_features": "local_pathways.1.encoder.injections.from_previous.weight" in weights,
+        "attention": "local_pathways.0.attention.conv.weight" in weights,
+        "patch_norm": "pooled" if "local_pathways.0.decoder.norms.0.weight" in weights else "none",
+        "fusion": "laplacian" if any(key.startswith("fusion.") for key in weights) else "sum",
+    }
+    with torch.device("meta"):
+        wanted = {key: value.shape for key, value in GLSGN(**options).state_dict().items()}
+    wrong = {
+        "lacks": [key for key in wanted if key not in weights],
+        "has beside them": [key for key in weights if key not in wanted],
+        "has of another shape": [
+            k for k in wanted if k in weights and weights[k].shape != wanted[k]
+        ],
+    }
+    problems = [f"{what} {', '.join(keys[:3])}" for what, keys in wrong.items() if keys]
+    if problems:
+        raise InputError(
+            f"{path}: not the weights of GLSGN(widths={options['widths']}, "
+            f"blocks={options['blocks']}), which its first layers are of: {'; '.join(problems)}"
+        )
+    return options
+
+
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write a file that is there whole or not at all.
+
+    Args:
+        weights: A state dict of :class:`~glsgn_plugins.network.GLSGN`.
+        path: A new file: ``.safetensors``, or ``.pth`` that both frameworks load (BasicSR as
+            ``params`` or ``params_ema``, MMagic as ``state_dict``).
+
+    Raises:
+        InputError: The file exists, or its name ends otherwise.
+    """
+    if path.suffix not in (".pth", ".safetensors"):
+        raise InputError(f"{path}: expected a name that ends in .pth or .safetensors")
+    if path.exists():
+        raise InputError(f"{path} exists; remove it or give another name")
+    plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+    with written_whole(path.parent, ".converting") as scratch:
+        if path.suffix == ".safetensors":
+            packed = _safetensors().save(plain, metadata={"format": "pt"})
+            (scratch / path.name).write_bytes(packed)
+        else:
+            both = {
+                "params": plain,
+                "params_ema": plain,
+                "state_dict": {f"generator.{key}": value for key, value in plain.items()},
+            }
+            torch.save(both, scratch / path.name)
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise InputError(
+            "files that end in .safetensors need: pip install 'glsgn-plugins[safetensors]'"
+        ) from None
+    return safetensors.torch
+
+
+def _read_safetensors(path: Path) -> Weights:
+    library = _safetensors()
+    from safetensors import SafetensorError
+
+    try:
+        return library.load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such checkpoint file") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: damaged or no safetensors file ({error})") from None

@@ -1,0 +1,59 @@
+# The small one, for a machine without a GPU: some minutes on two cores.
+#   make demo-mmagic                      makes the data and runs this
+#   mim train mmagic mmagic_configs/glsgn_derain_demo.py --gpus 0
+#   mim test mmagic mmagic_configs/glsgn_derain_demo.py --gpus 0 \
+#     --checkpoint work_dirs/glsgn_derain_demo/iter_900.pth
+_base_ = ["_base_/runtime.py", "_base_/pairs.py"]
+
+experiment_name = "glsgn_derain_demo"
+work_dir = f"./work_dirs/{experiment_name}"
+
+model = dict(
+    type="GLSGNRestorer",
+    generator=dict(type="GLSGN", widths=[16, 24, 32, 32], blocks=[1, 1, 1]),  # glsgn_s
+    pixel_loss=dict(type="L1Loss", loss_weight=1.0, reduction="mean"),
+    pathway_loss=dict(type="PathwayReconstructionLoss", loss_weight=0.25, criterion="l1"),
+    data_preprocessor=dict(
+        type="DataPreprocessor",
+        mean=[0.0, 0.0, 0.0],
+        std=[255.0, 255.0, 255.0],
+        output_channel_order="RGB",
+    ),
+)
+
+train_pipeline = [
+    dict(type="LoadImageFromFile", key="img", use_cache=True),
+    dict(type="LoadImageFromFile", key="gt", use_cache=True),
+    dict(type="SetValues", dictionary=dict(scale=1)),
+    dict(type="PairedRandomCrop", gt_patch_size=128),
+    dict(type="Flip", keys=["img", "gt"], flip_ratio=0.5, direction="horizontal"),
+    dict(type="PackInputs"),
+]
+folders = dict(img="lq", gt="gt")
+train_dataloader = dict(
+    num_workers=1,
+    dataset=dict(data_root="demo/data/train", data_prefix=folders, pipeline=train_pipeline),
+)
+val_dataloader = dict(num_workers=0, dataset=dict(data_root="demo/data/val", data_prefix=folders))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(metrics=[dict(type="PSNR", crop_border=0), dict(type="SSIM", crop_border=0)])
+test_evaluator = val_evaluator
+
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=900, val_interval=300)
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0, betas=(0.9, 0.99)),
+    clip_grad=dict(max_norm=1.0, error_if_nonfinite=True),
+)
+param_scheduler = dict(type="CosineAnnealingLR", by_epoch=False, T_max=900, eta_min=1e-6)
+
+default_hooks = dict(
+    logger=dict(interval=50),
+    checkpoint=dict(interval=100),
+)
+custom_hooks = [
+    dict(type="EMAHook", momentum=0.01),
+    dict(type="BasicVisualizationHook", interval=1),
+]
+log_processor = dict(window_size=50)
