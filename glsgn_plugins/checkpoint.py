@@ -104,7 +104,7 @@ def _unpickler_of(known: Mapping[str, Any]) -> type:
             raise pickle.UnpicklingError(f"Unsupported operand {subject!r}")
 
     class Unpickler(pickle._Unpickler):
-        dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+        dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
         stack: list[Any]
 
         def find_class(self, module: str, name: str) -> Any:

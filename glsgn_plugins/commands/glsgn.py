@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from glsgn_plugins.commands import convert, doctor, prepare, preview, synthesize
+from glsgn_plugins.commands import convert, doctor, path, prepare, preview, synthesize
 from glsgn_plugins.errors import InputError
 
 DATA_PACKAGES = ("cv2", "PIL", "tqdm")
-SUBCOMMANDS = (doctor, convert, synthesize, prepare, preview)
+SUBCOMMANDS = (doctor, path, convert, synthesize, prepare, preview)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,10 +1,11 @@
 # Pairs of images in two folders, of equal names: crops of them to train on, the whole to test on.
-# A config that inherits this names its folders.
+# A config that inherits this names its data_root and data_prefix.
 train_pipeline = [
     dict(type="LoadImageFromFile", key="img"),
     dict(type="LoadImageFromFile", key="gt"),
     dict(type="SetValues", dictionary=dict(scale=1)),
     dict(type="PairedRandomCrop", gt_patch_size=512),
+    # Not upside down: rain falls, haze lies towards the horizon, photographs are upright.
     dict(type="Flip", keys=["img", "gt"], flip_ratio=0.5, direction="horizontal"),
     dict(type="PackInputs"),
 ]
@@ -21,7 +22,6 @@ train_dataloader = dict(
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type="BasicImageDataset",
-        data_prefix=dict(img="input", gt="gt"),
         pipeline=train_pipeline,
     ),
 )
@@ -33,7 +33,6 @@ val_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type="BasicImageDataset",
-        data_prefix=dict(img="input", gt="gt"),
         pipeline=test_pipeline,
     ),
 )
@@ -42,8 +41,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(
     type="Evaluator",
     metrics=[
-        dict(type="PSNR", crop_border=0, convert_to="Y"),
-        dict(type="SSIM", crop_border=0, convert_to="Y"),
+        dict(type="PSNR", crop_border=0),
+        dict(type="SSIM", crop_border=0),
         dict(type="Seam"),
     ],
 )

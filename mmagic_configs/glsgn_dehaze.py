@@ -1,0 +1,23 @@
+# Dehazing on UHD-Haze (2290 pairs of 3840x2160).
+#   one GPU:      mim train mmagic mmagic_configs/glsgn_dehaze.py
+#   eight GPUs:   mim train mmagic mmagic_configs/glsgn_dehaze.py --gpus 8 --launcher pytorch
+#   go on:        the same with --resume
+#   test:         mim test mmagic mmagic_configs/glsgn_dehaze.py --checkpoint FILE
+# Memory and time on a GPU: not measured yet; benchmarks/side_by_side.py measures both.
+_base_ = [
+    "_base_/runtime.py",
+    "_base_/glsgn_b.py",
+    "_base_/pairs.py",
+    "_base_/schedule_200k.py",
+]
+
+experiment_name = "glsgn-b_4xb512-lr5e-4-200k_uhd-haze"
+work_dir = f"./work_dirs/{experiment_name}"
+
+pairs = dict(
+    metainfo=dict(dataset_type="uhd-haze", task_name="dehazing"),
+    data_prefix=dict(img="input", gt="gt"),
+)
+train_dataloader = dict(dataset=dict(data_root="datasets/UHD-Haze/train", **pairs))
+val_dataloader = dict(dataset=dict(data_root="datasets/UHD-Haze/test", **pairs))
+test_dataloader = val_dataloader

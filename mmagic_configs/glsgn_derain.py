@@ -1,0 +1,32 @@
+# Rain streak removal on UHD-Rain (3000 pairs of 3840x2160).
+#   one GPU:      mim train mmagic mmagic_configs/glsgn_derain.py
+#   eight GPUs:   mim train mmagic mmagic_configs/glsgn_derain.py --gpus 8 --launcher pytorch
+#   go on:        the same with --resume
+#   test:         mim test mmagic mmagic_configs/glsgn_derain.py --checkpoint FILE
+# Memory and time on a GPU: not measured yet; benchmarks/side_by_side.py measures both.
+_base_ = [
+    "_base_/runtime.py",
+    "_base_/glsgn_b.py",
+    "_base_/pairs.py",
+    "_base_/schedule_200k.py",
+]
+
+experiment_name = "glsgn-b_4xb512-lr5e-4-200k_uhd-rain"
+work_dir = f"./work_dirs/{experiment_name}"
+
+pairs = dict(
+    metainfo=dict(dataset_type="uhd-rain", task_name="deraining"),
+    data_prefix=dict(img="input", gt="gt"),
+)
+train_dataloader = dict(dataset=dict(data_root="datasets/UHD-Rain/training_set", **pairs))
+val_dataloader = dict(dataset=dict(data_root="datasets/UHD-Rain/testing_set", **pairs))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(
+    metrics=[
+        dict(type="PSNR", crop_border=0, convert_to="Y"),
+        dict(type="SSIM", crop_border=0, convert_to="Y"),
+        dict(type="Seam"),
+    ]
+)
+test_evaluator = val_evaluator

@@ -1,0 +1,23 @@
+# Reflection removal on UHD4K-RR (2999 pairs of 3840x2160), in folders of equal names.
+#   one GPU:      mim train mmagic mmagic_configs/glsgn_dereflection.py
+#   eight GPUs:   mim train mmagic mmagic_configs/glsgn_dereflection.py --gpus 8 --launcher pytorch
+#   go on:        the same with --resume
+#   test:         mim test mmagic mmagic_configs/glsgn_dereflection.py --checkpoint FILE
+# Memory and time on a GPU: not measured yet; benchmarks/side_by_side.py measures both.
+_base_ = [
+    "_base_/runtime.py",
+    "_base_/glsgn_b.py",
+    "_base_/pairs.py",
+    "_base_/schedule_200k.py",
+]
+
+experiment_name = "glsgn-b_4xb512-lr5e-4-200k_uhd4k-rr"
+work_dir = f"./work_dirs/{experiment_name}"
+
+pairs = dict(
+    metainfo=dict(dataset_type="uhd4k-rr", task_name="dereflection"),
+    data_prefix=dict(img="blended", gt="transmission_layer"),
+)
+train_dataloader = dict(dataset=dict(data_root="datasets/UHD4K-RR/train", **pairs))
+val_dataloader = dict(dataset=dict(data_root="datasets/UHD4K-RR/test", **pairs))
+test_dataloader = val_dataloader
