@@ -1,4 +1,5 @@
 # make demo: train on real photographs, restore an unseen one, show it.  make test: the tests.
+# make demo-mmagic: the demo through MMagic.
 # Both set up .venv first, from Python 3.11 and nothing else; later runs reuse it.
 
 PYTHON ?= python3.11
@@ -11,10 +12,13 @@ PERIOD := .venv-period
 PERIOD_PIP := $(PERIOD)/bin/python -m pip --disable-pip-version-check
 PERIOD_READY := $(PERIOD)/.ready
 
-.PHONY: demo test lint test-period clean
+.PHONY: demo demo-mmagic test lint test-period clean
 
 demo: $(READY)
 	$(BIN)/python -W ignore -m glsgn_plugins.demo
+
+demo-mmagic: $(READY)
+	$(BIN)/python -W ignore -m glsgn_plugins.mmagic.demo
 
 test: $(READY) lint
 	$(BIN)/python -m pytest -q
@@ -46,4 +50,4 @@ $(PERIOD_READY): pyproject.toml constraints-period.txt
 	touch $@
 
 clean:
-	rm -rf demo experiments results tb_logger .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo experiments results tb_logger work_dirs .pytest_cache .mypy_cache .ruff_cache

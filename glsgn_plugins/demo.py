@@ -13,10 +13,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from glsgn_plugins.commands.glsgn import main as glsgn
 
@@ -25,11 +27,11 @@ TRAIN_OPTIONS = "glsgn_derain_demo.yml"
 TEST_OPTIONS = "glsgn_derain_demo_test.yml"
 WEIGHTS = DEMO / "glsgn_derain_demo.pth"
 RECORD = DEMO / "trained.json"
-PICTURE = DEMO / "before_after.png"
 
 # Photographs in scikit-image's wheel, which BasicSR requires. The last is never trained on.
 TRAIN_PHOTOS = ("astronaut.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png")
 UNSEEN_PHOTO = "coffee.png"
+UNSEEN = Path(UNSEEN_PHOTO).stem
 RAINS_PER_PHOTO = 8
 SEED = 2207
 
@@ -110,17 +112,21 @@ def train(options: Path) -> None:
     RECORD.write_text(json.dumps(record), encoding="utf-8")
 
 
-def show(options: Path) -> None:
-    """Scores of the unseen photograph before and after, and the picture."""
+def restored_by_basicsr(options: Path) -> Path:
+    """Where ``basicsr test`` put the restored photograph."""
+    opt = yaml.safe_load(options.read_text(encoding="utf-8"))
+    folder = Path("results", opt["name"], "visualization", opt["datasets"]["test_1"]["name"])
+    return folder / f"{UNSEEN}_{opt['val']['suffix']}.png"
+
+
+def show(restored: NDArray[Any], picture: Path) -> None:
+    """Scores of the unseen photograph (8-bit BGR) before and after, and the picture."""
     from basicsr.metrics import calculate_psnr, calculate_ssim
 
-    opt = yaml.safe_load(options.read_text(encoding="utf-8"))
-    name = Path(UNSEEN_PHOTO).stem
-    restored = Path("results", opt["name"], "visualization", opt["datasets"]["test_1"]["name"])
     images = {
-        "input": cv2.imread(str(DEMO / "data/val/lq" / f"{name}.png")),
-        "restored": cv2.imread(str(restored / f"{name}_{opt['val']['suffix']}.png")),
-        "truth": cv2.imread(str(DEMO / "data/val/gt" / f"{name}.png")),
+        "input": cv2.imread(str(DEMO / "data/val/lq" / f"{UNSEEN}.png")),
+        "restored": restored,
+        "truth": cv2.imread(str(DEMO / "data/val/gt" / f"{UNSEEN}.png")),
     }
     columns = []
     scores = {}
@@ -134,16 +140,16 @@ def show(options: Path) -> None:
         bar = np.full((28, image.shape[1], 3), 255, np.uint8)
         cv2.putText(bar, text, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
         columns.append(np.vstack([bar, image]))
-    scratch = PICTURE.with_name(f".{PICTURE.name}")
+    scratch = picture.with_name(f".{picture.name}")
     cv2.imwrite(str(scratch), np.hstack(columns))
-    os.replace(scratch, PICTURE)
+    os.replace(scratch, picture)
 
     print(f"\n{UNSEEN_PHOTO}, never trained on (RGB, no border cropped):")
     for label, (psnr, ssim) in scores.items():
         print(f"  {label:<9} PSNR {psnr:6.2f} dB   SSIM {ssim:.4f}")
     gains = (b - a for a, b in zip(scores["input"], scores["restored"]))
     print("  gain      PSNR {:+6.2f} dB   SSIM {:+.4f}".format(*gains))
-    print(f"Picture: {PICTURE}")
+    print(f"Picture: {picture}")
 
 
 def main() -> None:
@@ -157,7 +163,8 @@ def main() -> None:
     train(find_shipped(TRAIN_OPTIONS, "basicsr_options", ".yml"))
     test_options = find_shipped(TEST_OPTIONS, "basicsr_options", ".yml")
     basicsr("test", test_options)
-    show(test_options)
+    restored = cv2.imread(str(restored_by_basicsr(test_options)))
+    show(restored, DEMO / "before_after.png")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 # The small one, for a machine without a GPU: some minutes on two cores.
-#   make demo-mmagic                      makes the data and runs this
 #   mim train mmagic mmagic_configs/glsgn_derain_demo.py --gpus 0
 #   mim test mmagic mmagic_configs/glsgn_derain_demo.py --gpus 0 \
 #     --checkpoint work_dirs/glsgn_derain_demo/iter_900.pth
+# or all of it, with a picture at the end: make demo-mmagic
 _base_ = ["_base_/runtime.py", "_base_/pairs.py"]
 
+custom_imports = dict(imports=["glsgn_plugins.mmagic", "glsgn_plugins.mmagic.demo_dataset"])
 experiment_name = "glsgn_derain_demo"
 work_dir = f"./work_dirs/{experiment_name}"
 
@@ -29,12 +30,12 @@ train_pipeline = [
     dict(type="Flip", keys=["img", "gt"], flip_ratio=0.5, direction="horizontal"),
     dict(type="PackInputs"),
 ]
-folders = dict(img="lq", gt="gt")
+pairs = dict(type="DemoRainDataset", data_prefix=dict(img="lq", gt="gt"))
 train_dataloader = dict(
     num_workers=1,
-    dataset=dict(data_root="demo/data/train", data_prefix=folders, pipeline=train_pipeline),
+    dataset=dict(data_root="demo/data/train", pipeline=train_pipeline, **pairs),
 )
-val_dataloader = dict(num_workers=0, dataset=dict(data_root="demo/data/val", data_prefix=folders))
+val_dataloader = dict(num_workers=0, dataset=dict(data_root="demo/data/val", **pairs))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(metrics=[dict(type="PSNR", crop_border=0), dict(type="SSIM", crop_border=0)])

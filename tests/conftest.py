@@ -27,15 +27,23 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def run_command(*argv: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run a command of this environment; one thread, as several tests may share two cores."""
+def environment(**more: str) -> dict[str, str]:
+    """For subprocesses: one thread, as several tests may share two cores; no requests, no noise."""
+    fixed = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "NO_ALBUMENTATIONS_UPDATE": "1"}
+    return {**os.environ, **fixed, **more}
+
+
+def run_command(
+    *argv: str, cwd: Path, timeout: float = 300, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of this environment, with these variables as well."""
     return subprocess.run(
         [str(BIN / argv[0]), *argv[1:]],
         cwd=cwd,
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+        env=environment(**env),
         check=False,
     )
 
@@ -59,14 +67,19 @@ def rainy_pair() -> tuple[np.ndarray, np.ndarray]:
     return rainy[..., ::-1], clean[..., ::-1]
 
 
-@pytest.fixture
-def project(tmp_path: Path, rainy_pair: tuple[np.ndarray, np.ndarray]) -> Path:
-    """A folder with ``data/{lq,gt}``: four pairs of 96x80 out of a real photograph."""
+def make_pairs(root: Path, rainy_pair: tuple[np.ndarray, np.ndarray]) -> None:
+    """``data/{lq,gt}``: four pairs of 96x80 out of a real photograph."""
     for side, image in zip(("lq", "gt"), rainy_pair):
-        folder = tmp_path / "data" / side
+        folder = root / "data" / side
         folder.mkdir(parents=True)
         for k in range(4):
             cv2.imwrite(str(folder / f"{k}.png"), image[60 * k : 60 * k + 96, 90 * k : 90 * k + 80])
+
+
+@pytest.fixture
+def project(tmp_path: Path, rainy_pair: tuple[np.ndarray, np.ndarray]) -> Path:
+    """A folder with the pairs of :func:`make_pairs`."""
+    make_pairs(tmp_path, rainy_pair)
     return tmp_path
 
 

@@ -1,0 +1,27 @@
+"""The demo's rain set as a dataset that makes itself; its config imports this module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmagic.datasets import BasicImageDataset
+from mmagic.registry import DATASETS
+from mmengine.dist import barrier, is_main_process
+
+from glsgn_plugins import demo
+
+
+@DATASETS.register_module()
+class DemoRainDataset(BasicImageDataset):
+    """The demo's rain set in ``demo/data``, made where it isn't there yet.
+
+    Args:
+        options: Those of ``BasicImageDataset``.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        if is_main_process():
+            demo.DEMO.mkdir(exist_ok=True)
+            demo.prepare()
+        barrier()
+        super().__init__(**options)
