@@ -367,6 +367,31 @@ def _import_ops_without_ext() -> None:
         del sys.modules["mmcv._ext"]
 
 
+def _lacks_mediapipe_solutions() -> bool:
+    if "controlnet_aux" in sys.modules or importlib.util.find_spec("controlnet_aux") is None:
+        return False
+    mediapipe = importlib.util.find_spec("mediapipe")
+    if mediapipe is None or mediapipe.origin is None:
+        return True
+    return not (Path(mediapipe.origin).parent / "python" / "solutions").is_dir()
+
+
+def _stand_in_for_controlnet_aux() -> None:
+    class Missing:
+        """Stands in for what can't be imported, which one of MMagic's inferencers uses."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            raise ImportError(
+                "controlnet_aux needs mediapipe.solutions: pip install 'mediapipe<0.10.30'"
+            )
+
+        from_pretrained = __init__
+
+    module = types.ModuleType("controlnet_aux")
+    module.__dict__["HEDdetector"] = Missing
+    sys.modules[module.__name__] = module
+
+
 BEFORE_MMAGIC = (
     Mend(
         "mmcv.ops without mmcv._ext",
@@ -375,6 +400,14 @@ BEFORE_MMAGIC = (
         versions="mmcv-lite >= 2.0, < 2.2",
         needed=_lacks_mmcv_ext,
         apply=_import_ops_without_ext,
+    ),
+    Mend(
+        "controlnet_aux without mediapipe.solutions",
+        symptom="module 'mediapipe' has no attribute 'solutions' at import mmagic.apis",
+        cause="all inferencers are imported for any; ControlNet's needs what mediapipe removed",
+        versions="mmagic 1.2.0 with mediapipe >= 0.10.30",
+        needed=_lacks_mediapipe_solutions,
+        apply=_stand_in_for_controlnet_aux,
     ),
 )
 

@@ -46,6 +46,7 @@ def tiny() -> Config:
                 "output_channel_order": "RGB",
             },
         },
+        "test_pipeline": load + pack,  # of MMagic's inferencers
         "train_dataloader": {
             "num_workers": 0,
             "batch_size": 2,

@@ -81,3 +81,8 @@ def test_loading_refuses_code_a_wrong_key_and_a_wrong_network(tmp_path):
     torch.save({"params": GLSGN(widths=(8, 4, 4, 4)).state_dict()}, file)
     with pytest.raises(InputError, match=r"net\.pth: doesn't fit GLSGN"):
         model.load_network(net, str(file))
+
+
+@pytest.mark.skipif(upstream.installed("mmagic") is None, reason="mmagic is not in this stack")
+def test_mmagic_apis_import_with_the_mend():
+    run("import glsgn_plugins.upstream as u; u.mend_mmagic()\nfrom mmagic.apis import init_model\n")

@@ -1,0 +1,273 @@
+"""MMagic's registries, loading and errors, in this process: ``mim`` runs the same code."""
+
+import os
+import pickle
+from collections import OrderedDict
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from glsgn_plugins import GLSGN, InputError, checkpoint, upstream
+from glsgn_plugins.errors import NonFiniteLossError
+from glsgn_plugins.metrics import calculate_lpips, calculate_seam
+from glsgn_plugins.shipped import shipped_files
+
+if upstream.installed("mmagic") is None:
+    pytest.skip("mmagic is not in this stack", allow_module_level=True)
+
+import glsgn_plugins.mmagic  # noqa: F401, I001  # mends first, and registers
+
+from mmagic.apis import MMagicInferencer
+from mmagic.registry import METRICS, MODELS
+from mmagic.structures import DataSample
+from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, load_checkpoint
+from mmagic_configs import tiny, write
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    init_default_scope("mmagic")
+
+
+# --- configs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", shipped_files("mmagic_configs", ".py"))
+def test_every_shipped_config_builds_its_model_and_metrics(name):
+    cfg = Config.fromfile(shipped_files("mmagic_configs", ".py")[name])
+    model = MODELS.build(cfg.model)
+    assert isinstance(model.generator, GLSGN)
+    assert model.generator.return_pathways
+    metrics = [METRICS.build(metric) for metric in cfg.test_evaluator.metrics]
+    assert [m.metric for m in metrics][:2] == ["PSNR", "SSIM"]
+    assert cfg.work_dir == f"./work_dirs/{cfg.experiment_name}"
+    assert cfg.test_dataloader == cfg.val_dataloader
+
+
+def test_a_gradient_reaches_every_parameter_and_terms_are_summed():
+    model = MODELS.build({**tiny()["model"], "pathway_loss": {"type": "PathwayReconstructionLoss"}})
+    sample = DataSample(gt_img=torch.rand(2, 3, 64, 64))
+    losses = model(torch.rand(2, 3, 64, 64), sample, mode="loss")
+    total, logged = model.parse_losses(losses)
+    assert total.item() == pytest.approx(sum(v.item() for v in losses.values()), rel=1e-5)
+    assert {"loss", "loss_restored", "loss_pathway_1", "loss_content"} <= set(logged)
+    total.backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+    with pytest.raises(NonFiniteLossError, match="loss_restored nan"):
+        model(
+            torch.full((1, 3, 64, 64), torch.nan), DataSample(gt_img=sample.gt_img[:1]), mode="loss"
+        )
+
+
+def test_metrics_are_those_of_the_core(rainy_pair):
+    rainy, clean = (image[:128, :160] for image in rainy_pair)
+    chw = [torch.from_numpy(x.transpose(2, 0, 1).copy()).float() for x in (rainy, clean)]
+    sample = {"output": {"pred_img": chw[0]}, "gt_img": chw[1]}
+    for config, expected in (
+        ({"type": "LPIPS", "weights": "random"}, calculate_lpips(rainy, clean, weights="random")),
+        ({"type": "Seam"}, calculate_seam(rainy, clean)),
+        (
+            {"type": "Seam", "figure": "residual", "grid": [2, 2]},
+            calculate_seam(rainy, clean, figure="residual", grid=(2, 2)),
+        ),
+    ):
+        metric = METRICS.build(config)
+        metric.process([], [sample])
+        (value,) = metric.compute_metrics(metric.results).values()
+        assert value == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_inferencer_restores_a_photograph(tmp_path, rainy_pair):
+    """Colours in their order, any size, from a file to a file."""
+    rainy = rainy_pair[0][:97, :131]
+    cv2.imwrite(str(tmp_path / "in.png"), rainy)
+    write(tmp_path)
+    net = GLSGN(widths=(4, 4, 4, 4)).eval()
+    with torch.no_grad():  # away from the identity, and not alike in red and blue
+        net.local_pathways[2].head.bias.copy_(torch.tensor([0.1, 0.0, -0.1]))
+    torch.save({"state_dict": {f"generator.{k}": v for k, v in net.state_dict().items()}},
+               tmp_path / "net.pth")  # fmt: skip
+    inferencer = MMagicInferencer(
+        "nafnet",  # any model of restoration: the config and the checkpoint are ours
+        model_config=str(tmp_path / "config.py"),
+        model_ckpt=str(tmp_path / "net.pth"),
+        device="cpu",
+    )
+    inferencer.infer(img=str(tmp_path / "in.png"), result_out_dir=str(tmp_path / "out.png"))
+    rgb = torch.from_numpy(rainy[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        expected = (net(rgb)[0].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()[..., ::-1]
+    restored = cv2.imread(str(tmp_path / "out.png"))
+    assert np.abs(restored.astype(int) - expected).max() <= 1
+    assert np.abs(restored.astype(int) - rainy).mean() > 5
+
+
+# --- wrong configs -------------------------------------------------------------------------------
+
+
+def set_in(*path, value):
+    def edit(cfg):
+        for key in path[:-1]:
+            cfg = cfg[key]
+        cfg[path[-1]] = value
+
+    return edit
+
+
+WRONG = {
+    "model": (set_in("model", "type", value="GLSGNRestoror"), KeyError, "GLSGNRestoror is not in"),
+    "loss": (set_in("model", "pixel_loss", "type", value="L1"), KeyError, "L1 is not in"),
+    "metric": (
+        set_in("val_evaluator", "metrics", 0, "type", value="PNSR"),
+        KeyError,
+        "PNSR is not in the mmagic::metric registry",
+    ),
+    "grids": (
+        set_in("model", "generator", "grids", value=[[4, 4], [3, 3], [2, 1]]),
+        InputError,
+        r"GLSGN grids: the patches of pathway 1, \[4, 4\], can't be joined to those of pathway 2",
+    ),
+    "key": (set_in("model", "generator", "width", value=[4]), TypeError, "GLSGN.*'width'"),
+    "pathways": (
+        set_in("model", "generator", "return_pathways", value=False),
+        InputError,
+        r"model\.generator\.return_pathways",
+    ),
+    "folder": (
+        set_in("train_dataloader", "dataset", "data_root", value="dat"),
+        FileNotFoundError,
+        "No such file or directory: 'dat/lq'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_config_is_named(case, project, monkeypatch):
+    edit, error, message = WRONG[case]
+    monkeypatch.chdir(project)
+    write(project, edit)
+    with pytest.raises(error, match=message):
+        Runner.from_cfg(Config.fromfile("config.py")).train()
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+class Malicious:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.target}",)
+
+
+class Attribute:
+    """``getattr(owner, name)`` when it is unpickled, as a method of a class is pickled."""
+
+    def __init__(self, owner, name):
+        self.owner, self.name = owner, name
+
+    def __reduce__(self):
+        return getattr, (self.owner, self.name)
+
+
+def history(**extra):
+    buffer = HistoryBuffer([0.5, 0.25], [1, 1])
+    buffer.__dict__.update(extra)
+    return buffer
+
+
+def hidden(target):
+    """Ways to code: plainly, inside a history, and through the getattr that histories need."""
+    return {
+        "plain": {"meta": Malicious(target)},
+        "inside a history": {
+            "message_hub": {"log_scalars": {"loss": history(x=Malicious(target))}}
+        },
+        "globals of a statistic": {"hub": history(x=Attribute(HistoryBuffer.mean, "__globals__"))},
+        "another attribute": {"hub": history(x=Attribute(HistoryBuffer, "__init__"))},
+        "a builtin": {"hub": history(x=Attribute(OrderedDict, "fromkeys"))},
+        "an array of objects": {"hub": history(x=np.array([Malicious(target)], dtype=object))},
+    }
+
+
+OLD_TORCH = torch.torch_version.TorchVersion("2.1.0")
+
+
+@pytest.mark.parametrize("torch_version", [torch.__version__, OLD_TORCH], ids=["here", "2.1"])
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("way", hidden(""))
+def test_code_is_refused_and_not_run(way, zipped, torch_version, tmp_path, monkeypatch):
+    file, target = tmp_path / "iter_1.pth", tmp_path / "pwned"
+    weights = {"state_dict": {}, **hidden(target)[way]}
+    torch.save(weights, file, _use_new_zipfile_serialization=zipped)
+    monkeypatch.setattr(torch, "__version__", torch_version)
+    with pytest.raises(InputError, match=r"iter_1\.pth: (refused|damaged)"):
+        load_checkpoint(torch.nn.Linear(1, 1), str(file))
+    assert not target.exists()
+    with pytest.raises(InputError):
+        checkpoint.read_checkpoint(file)
+    assert not target.exists()
+
+
+def test_the_ways_above_would_work_without_us(tmp_path):
+    """That is: each of the files runs code, or gets at more than histories, under plain pickle."""
+    for k, content in enumerate(hidden(tmp_path / "pwned").values()):
+        (tmp_path / "pwned").unlink(missing_ok=True)
+        loaded = pickle.loads(pickle.dumps(content, protocol=2))
+        ran = (tmp_path / "pwned").exists()
+        assert ran or callable(loaded["hub"].x) or "HistoryBuffer" in loaded["hub"].x, k
+
+
+@pytest.mark.parametrize("torch_version", [torch.__version__, OLD_TORCH], ids=["here", "2.1"])
+def test_what_mmengine_saves_is_read(torch_version, tmp_path, monkeypatch):
+    hub = {"log_scalars": OrderedDict(loss=history()), "runtime_info": {"best": np.float32(30.5)}}
+    content = {"state_dict": torch.nn.Linear(2, 2).state_dict(), "message_hub": hub}
+    torch.save(content, tmp_path / "iter_1.pth")
+    monkeypatch.setattr(torch, "__version__", torch_version)
+    net = torch.nn.Linear(2, 2)
+    loaded = load_checkpoint(net, str(tmp_path / "iter_1.pth"))
+    assert torch.equal(net.weight, content["state_dict"]["weight"])
+    buffer = loaded["message_hub"]["log_scalars"]["loss"]
+    assert isinstance(buffer, HistoryBuffer)
+    assert buffer.statistics("mean", 2) == 0.375
+    assert loaded["message_hub"]["runtime_info"]["best"] == 30.5
+
+
+def test_a_checkpoint_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    import mmengine.runner.runner as runner
+
+    file = tmp_path / "iter_1.pth"
+    runner.save_checkpoint({"state_dict": {}}, str(file))
+    old = file.read_bytes()
+
+    def cut_short(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", cut_short)
+    with pytest.raises(OSError, match="disk full"):
+        runner.save_checkpoint({"state_dict": {"a": 1}}, str(file))
+    assert file.read_bytes() == old
+    assert [p.name for p in tmp_path.iterdir()] == ["iter_1.pth"]
+
+
+def test_the_newest_whole_checkpoint_is_found(tmp_path):
+    import mmengine.runner.runner as runner
+
+    assert runner.find_latest_checkpoint(str(tmp_path)) is None
+    for k in (2, 10, 9):
+        torch.save({"state_dict": {}}, tmp_path / f"iter_{k}.pth")
+    torch.save({"state_dict": {}}, tmp_path / "best_PSNR_iter_11.pth")
+    (tmp_path / "last_checkpoint").write_text("")  # killed while writing it
+    assert runner.find_latest_checkpoint(str(tmp_path)) == str(tmp_path / "iter_10.pth")
+    for file in tmp_path.glob("iter_*.pth"):
+        file.write_bytes(b"")
+    with pytest.raises(InputError, match="none of its 3 checkpoints can be read"):
+        runner.find_latest_checkpoint(str(tmp_path))
