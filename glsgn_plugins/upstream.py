@@ -488,6 +488,18 @@ def _mend_mmengine_cpu_ranks() -> None:
     MMDistributedDataParallel.__init__ = without_devices
 
 
+def _mend_mmengine_draws() -> None:
+    from mmengine.dataset import InfiniteSampler
+
+    plain = InfiniteSampler.__iter__
+
+    @functools.wraps(plain)
+    def draws(self: Any) -> Iterator[int]:
+        return number(plain(self), 0, self.rank, self.world_size)
+
+    InfiniteSampler.__iter__ = draws
+
+
 AFTER_MMAGIC = (
     Mend(
         "safe loading in mmengine",
@@ -521,6 +533,14 @@ AFTER_MMAGIC = (
         versions="mmengine <= 0.10.7, where torch sees no GPU",
         needed=lambda: torch.cuda.device_count() == 0,
         apply=_mend_mmengine_cpu_ranks,
+    ),
+    Mend(
+        "numbered draws in mmengine",
+        symptom="random crops and degradations change with the number of workers",
+        cause="InfiniteSampler's indices don't tell the dataset for which time they are asked",
+        versions="mmengine <= 0.10.7, for the datasets of glsgn_plugins",
+        needed=lambda: True,
+        apply=_mend_mmengine_draws,
     ),
 )
 

@@ -16,8 +16,9 @@ work_dir = f"./work_dirs/{experiment_name}"
 
 pairs = dict(
     metainfo=dict(dataset_type="uhd-haze", task_name="dehazing"),
-    data_prefix=dict(img="input", gt="gt"),
+    dataroot="datasets/UHD-Haze",
+    layout="UHD-Haze",
 )
-train_dataloader = dict(dataset=dict(data_root="datasets/UHD-Haze/train", **pairs))
-val_dataloader = dict(dataset=dict(data_root="datasets/UHD-Haze/test", **pairs))
+train_dataloader = dict(dataset=dict(split="train", **pairs))
+val_dataloader = dict(dataset=dict(split="test", **pairs))
 test_dataloader = val_dataloader

@@ -16,10 +16,11 @@ work_dir = f"./work_dirs/{experiment_name}"
 
 pairs = dict(
     metainfo=dict(dataset_type="uhd-rain", task_name="deraining"),
-    data_prefix=dict(img="input", gt="gt"),
+    dataroot="datasets/UHD-Rain",
+    layout="UHD-Rain",
 )
-train_dataloader = dict(dataset=dict(data_root="datasets/UHD-Rain/training_set", **pairs))
-val_dataloader = dict(dataset=dict(data_root="datasets/UHD-Rain/testing_set", **pairs))
+train_dataloader = dict(dataset=dict(split="train", **pairs))
+val_dataloader = dict(dataset=dict(split="test", **pairs))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(

@@ -22,20 +22,14 @@ model = dict(
     ),
 )
 
-train_pipeline = [
-    dict(type="LoadImageFromFile", key="img", use_cache=True),
-    dict(type="LoadImageFromFile", key="gt", use_cache=True),
-    dict(type="SetValues", dictionary=dict(scale=1)),
-    dict(type="PairedRandomCrop", gt_patch_size=128),
-    dict(type="Flip", keys=["img", "gt"], flip_ratio=0.5, direction="horizontal"),
-    dict(type="PackInputs"),
-]
-pairs = dict(type="DemoRainDataset", data_prefix=dict(img="lq", gt="gt"))
+pairs = dict(type="DemoRainDataset", layout="synthesized")
 train_dataloader = dict(
     num_workers=1,
-    dataset=dict(data_root="demo/data/train", pipeline=train_pipeline, **pairs),
+    dataset=dict(
+        dataroot="demo/data/train", gt_size=128, crops_per_image=1, scene_share=0, **pairs
+    ),
 )
-val_dataloader = dict(num_workers=0, dataset=dict(data_root="demo/data/val", **pairs))
+val_dataloader = dict(num_workers=0, dataset=dict(dataroot="demo/data/val", **pairs))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(metrics=[dict(type="PSNR", crop_border=0), dict(type="SSIM", crop_border=0)])

@@ -16,8 +16,9 @@ work_dir = f"./work_dirs/{experiment_name}"
 
 pairs = dict(
     metainfo=dict(dataset_type="uhd4k-rr", task_name="dereflection"),
-    data_prefix=dict(img="blended", gt="transmission_layer"),
+    dataroot="datasets/UHD4K-RR",
+    layout="UHD4K-RR",
 )
-train_dataloader = dict(dataset=dict(data_root="datasets/UHD4K-RR/train", **pairs))
-val_dataloader = dict(dataset=dict(data_root="datasets/UHD4K-RR/test", **pairs))
+train_dataloader = dict(dataset=dict(split="train", **pairs))
+val_dataloader = dict(dataset=dict(split="test", **pairs))
 test_dataloader = val_dataloader

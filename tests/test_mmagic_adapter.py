@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from glsgn_plugins import GLSGN, InputError, checkpoint, upstream
+from glsgn_plugins.data import datasets
 from glsgn_plugins.errors import NonFiniteLossError
 from glsgn_plugins.metrics import calculate_lpips, calculate_seam
 from glsgn_plugins.shipped import shipped_files
@@ -20,9 +21,10 @@ if upstream.installed("mmagic") is None:
 import glsgn_plugins.mmagic  # noqa: F401, I001  # mends first, and registers
 
 from mmagic.apis import MMagicInferencer
-from mmagic.registry import METRICS, MODELS
+from mmagic.registry import DATASETS, METRICS, MODELS
 from mmagic.structures import DataSample
 from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint
@@ -105,6 +107,91 @@ def test_the_inferencer_restores_a_photograph(tmp_path, rainy_pair):
     restored = cv2.imread(str(tmp_path / "out.png"))
     assert np.abs(restored.astype(int) - expected).max() <= 1
     assert np.abs(restored.astype(int) - rainy).mean() > 5
+
+
+# --- datasets and transforms ---------------------------------------------------------------------
+
+
+def test_datasets_are_those_of_the_core(project):
+    options = {"dataroot": str(project / "data"), "layout": "synthesized"}
+    ours = DATASETS.build({"type": "UHDPairedDataset", "metainfo": {"task_name": "x"}, **options})
+    assert ours.metainfo == {"task_name": "x"}
+    core = datasets.UHDPairedDataset(**options)
+    assert len(ours) == len(core) == 4
+    preprocess = MODELS.build(tiny()["model"]["data_preprocessor"])
+    for k in range(4):
+        ready = preprocess(pseudo_collate([ours[k]]), training=True)
+        torch.testing.assert_close(ready["inputs"], core[k]["lq"][None], atol=1e-6, rtol=0)
+        truth = ready["data_samples"].gt_img
+        torch.testing.assert_close(truth, core[k]["gt"][None], atol=1e-6, rtol=0)
+        assert ready["data_samples"].gt_path == [core[k]["gt_path"]]
+
+
+def test_training_crops_follow_from_the_seed_whatever_the_workers(project):
+    config = {
+        "batch_size": 4,
+        "sampler": {"type": "InfiniteSampler", "shuffle": True, "seed": 5},
+        "dataset": {
+            "type": "UHDSynthesisDataset",
+            "dataroot": str(project / "data/gt"),
+            "degradation": {"type": "rain"},
+            "gt_size": 48,
+            "crops_per_image": 2,
+            "use_hflip": True,
+        },
+    }
+    batches = []
+    for workers in (0, 1):
+        loader = Runner.build_dataloader({**config, "num_workers": workers}, seed=workers)
+        batches.append([batch["inputs"] for batch, _ in zip(loader, range(3))])
+    for here, there in zip(*batches):
+        assert len(here) == 4
+        assert all(torch.equal(a, b) for a, b in zip(here, there))
+    assert not torch.equal(batches[0][0][0], batches[0][0][1])
+
+
+def test_transforms_crop_and_degrade(project):
+    np.random.seed(3)
+    pipeline = Compose(
+        [
+            {"type": "LoadImageFromFile", "key": "gt"},
+            {"type": "UHDCrop", "gt_size": 48},
+            {"type": "UHDDegradation", "type_of": "rain"},
+            {"type": "PackInputs"},
+        ]
+    )
+    path = str(project / "data/gt/1.png")
+    first, second = pipeline({"gt_path": path}), pipeline({"gt_path": path})
+    for sample in (first, second):
+        assert sample["inputs"].shape == sample["data_samples"].gt_img.shape == (3, 48, 48)
+        change = sample["inputs"].float() - sample["data_samples"].gt_img.float()
+        assert change.abs().max() > 0
+    assert not torch.equal(first["inputs"], second["inputs"])
+    # The crop is a part of the photograph, in its colours.
+    image = cv2.imread(path).transpose(2, 0, 1)
+    windows = np.lib.stride_tricks.sliding_window_view(image, (3, 48, 48))[0]
+    assert (windows == first["data_samples"].gt_img.numpy()).all(axis=(2, 3, 4)).any()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"type": "UHDPairedDataset", "layot": "x"}, r"layot \(UHDPairedDataset\).*'layout'"),
+        ({"type": "UHR4KDataset", "split": "train"}, "UHR4KDataset lacks 'dataroot'"),
+        (
+            {
+                "type": "UHDPairedDataset",
+                "dataroot": "nowhere",
+                "layout": "UHD-Rain",
+                "split": "train",
+            },
+            "nowhere",
+        ),
+    ],
+)
+def test_a_wrong_dataset_is_named(config, message):
+    with pytest.raises(InputError, match=message):
+        DATASETS.build(config)
 
 
 # --- wrong configs -------------------------------------------------------------------------------

@@ -6,17 +6,13 @@ A section takes the arguments of the dataset and the fields of
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 from typing import Any
 
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from glsgn_plugins.data import datasets
-from glsgn_plugins.data.crops import Crops
-from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.errors import InputError
 
-CROP_KEYS = [field.name for field in dataclasses.fields(Crops)]
 LOADER_KEYS = (
     "name",
     "type",
@@ -41,21 +37,13 @@ class FromOptions:
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        made = inspect.signature(super().__init__).parameters
-        known = [*(name for name in made if name != "crops"), *CROP_KEYS]
         given = {key: value for key, value in opt.items() if key not in LOADER_KEYS}
-        for key in given:
-            if key not in known:
-                raise unknown_name(f"{key} ({opt['type']})", key, known)
-        for name, parameter in made.items():
-            if parameter.default is parameter.empty and name not in given:
-                raise InputError(f"{opt['type']} lacks '{name}'")
+        made = datasets.arguments(super().__init__, given, opt["type"])
         if opt.get("scale", 1) != 1:
             raise InputError(f"scale: {opt['scale']}, but {opt['type']} has inputs of equal size")
-        crops = {key: given.pop(key) for key in CROP_KEYS if key in given}
-        if opt.get("phase") == "train" and crops.get("gt_size") is None:
+        if opt.get("phase") == "train" and made["crops"].gt_size is None:
             raise InputError(f"{opt['type']} lacks 'gt_size', the training crop in pixels")
-        super().__init__(**given, crops=Crops(**crops))  # type: ignore[call-arg]  # the dataset
+        super().__init__(**made)
         self.opt = opt
 
 

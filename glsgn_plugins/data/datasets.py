@@ -6,7 +6,9 @@ and ``gt_path``: what BasicSR's own datasets give.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,33 @@ from glsgn_plugins.errors import InputError, unknown_name
 Sample = dict[str, Any]
 
 UHR4K_SUBSETS = {"syn": "UHR4K-Syn", "real": "UHR4K-Real", "rain": "UHR4K-Rain"}
+
+
+CROP_KEYS = [field.name for field in dataclasses.fields(Crops)]
+
+
+def arguments(init: Callable[..., None], options: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Arguments of a dataset out of flat options, among which are the fields of ``Crops``.
+
+    Args:
+        init: The dataset's ``__init__``, bound.
+        options: What a configuration says.
+        kind: The dataset's name, for messages.
+
+    Raises:
+        InputError: A key doesn't exist, or is missing.
+    """
+    made = inspect.signature(init).parameters
+    known = [*(name for name in made if name != "crops"), *CROP_KEYS]
+    for key in options:
+        if key not in known:
+            raise unknown_name(f"{key} ({kind})", key, known)
+    for name, parameter in made.items():
+        if parameter.default is parameter.empty and name not in options:
+            raise InputError(f"{kind} lacks '{name}'")
+    given = dict(options)
+    crops = {key: given.pop(key) for key in CROP_KEYS if key in given}
+    return {**given, "crops": Crops(**crops)}
 
 
 class _Photographs(Dataset[Sample]):

@@ -2,9 +2,11 @@
 
 A config does so by ``custom_imports = dict(imports=["glsgn_plugins.mmagic"])``.
 
-``MODELS``: ``GLSGN``, ``GLSGNRestorer`` and the losses of :mod:`glsgn_plugins.losses`. ``METRICS``:
-``LPIPS``, ``Seam``. The mends of :mod:`glsgn_plugins.upstream` for MMagic are applied first, so
-that it imports, and loads and saves checkpoints safely.
+``MODELS``: ``GLSGN``, ``GLSGNRestorer`` and the losses of :mod:`glsgn_plugins.losses`.
+``DATASETS``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``. ``TRANSFORMS``:
+``UHDCrop``, ``UHDDegradation``. ``METRICS``: ``LPIPS``, ``Seam``. The mends of
+:mod:`glsgn_plugins.upstream` for MMagic are applied first, so that it imports, and loads and saves
+checkpoints safely.
 
 Raises:
     ImportError: MMagic is missing or too old; says what to install, on which Python.
@@ -17,8 +19,14 @@ mend_mmagic()
 from mmagic.registry import MODELS  # noqa: E402
 
 from glsgn_plugins import losses  # noqa: E402
+from glsgn_plugins.mmagic.datasets import (  # noqa: E402
+    UHDPairedDataset,
+    UHDSynthesisDataset,
+    UHR4KDataset,
+)
 from glsgn_plugins.mmagic.metrics import LPIPS, Seam  # noqa: E402
 from glsgn_plugins.mmagic.restorer import GLSGNRestorer  # noqa: E402
+from glsgn_plugins.mmagic.transforms import UHDCrop, UHDDegradation  # noqa: E402
 from glsgn_plugins.network import GLSGN  # noqa: E402
 
 for module in (
@@ -32,4 +40,14 @@ for module in (
 ):
     MODELS.register_module(module=module)
 
-__all__ = ["GLSGN", "LPIPS", "GLSGNRestorer", "Seam"]
+__all__ = [
+    "GLSGN",
+    "LPIPS",
+    "GLSGNRestorer",
+    "Seam",
+    "UHDCrop",
+    "UHDDegradation",
+    "UHDPairedDataset",
+    "UHDSynthesisDataset",
+    "UHR4KDataset",
+]

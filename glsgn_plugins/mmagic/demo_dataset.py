@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmagic.datasets import BasicImageDataset
 from mmagic.registry import DATASETS
 from mmengine.dist import barrier, is_main_process
 
 from glsgn_plugins import demo
+from glsgn_plugins.mmagic.datasets import UHDPairedDataset
 
 
 @DATASETS.register_module()
-class DemoRainDataset(BasicImageDataset):
+class DemoRainDataset(UHDPairedDataset):
     """The demo's rain set in ``demo/data``, made where it isn't there yet.
 
     Args:
-        options: Those of ``BasicImageDataset``.
+        options: Those of ``UHDPairedDataset``.
     """
 
     def __init__(self, **options: Any) -> None:

@@ -1,28 +1,17 @@
-# Pairs of images in two folders, of equal names: crops of them to train on, the whole to test on.
-# A config that inherits this names its data_root and data_prefix.
-train_pipeline = [
-    dict(type="LoadImageFromFile", key="img"),
-    dict(type="LoadImageFromFile", key="gt"),
-    dict(type="SetValues", dictionary=dict(scale=1)),
-    dict(type="PairedRandomCrop", gt_patch_size=512),
-    # Not upside down: rain falls, haze lies towards the horizon, photographs are upright.
-    dict(type="Flip", keys=["img", "gt"], flip_ratio=0.5, direction="horizontal"),
-    dict(type="PackInputs"),
-]
-test_pipeline = [
-    dict(type="LoadImageFromFile", key="img"),
-    dict(type="LoadImageFromFile", key="gt"),
-    dict(type="PackInputs"),
-]
-
+# Pairs of a public set, or of one's own: crops of them to train on, whole images to test on.
+# A config that inherits this names its dataroot, layout and split.
 train_dataloader = dict(
     num_workers=8,
     batch_size=4,  # on each GPU
     persistent_workers=True,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
-        type="BasicImageDataset",
-        pipeline=train_pipeline,
+        type="UHDPairedDataset",
+        gt_size=512,
+        crops_per_image=2,  # from each image that is decoded
+        scene_share=0.1,  # whole scenes scaled down, for the global pathway
+        use_hflip=True,
+        use_rot=False,  # rain falls, haze lies towards the horizon, photographs are upright
     ),
 )
 val_dataloader = dict(
@@ -31,10 +20,7 @@ val_dataloader = dict(
     persistent_workers=False,
     drop_last=False,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="BasicImageDataset",
-        pipeline=test_pipeline,
-    ),
+    dataset=dict(type="UHDPairedDataset"),
 )
 test_dataloader = val_dataloader
 
@@ -49,3 +35,9 @@ val_evaluator = dict(
 test_evaluator = val_evaluator
 val_cfg = dict(type="MultiValLoop")
 test_cfg = dict(type="MultiTestLoop")
+
+# How MMagic's inferencers read a photograph.
+test_pipeline = [
+    dict(type="LoadImageFromFile", key="img"),
+    dict(type="PackInputs"),
+]

@@ -1,0 +1,60 @@
+"""The UHD datasets in MMagic: from a config to :mod:`glsgn_plugins.data.datasets`.
+
+A config takes the arguments of the dataset and the fields of
+:class:`~glsgn_plugins.data.crops.Crops`. There is no pipeline: crops, flips and degradations are
+the dataset's own, which decodes an image once for several crops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmagic.registry import DATASETS
+from mmagic.structures import DataSample
+
+from glsgn_plugins.data import datasets
+
+
+class FromConfig:
+    """Mixed into a dataset: builds it from a config, and gives samples in MMagic's form.
+
+    Args:
+        metainfo: Kept for MMEngine, which writes it into checkpoints.
+        options: Of the dataset and of its crops.
+
+    Raises:
+        InputError: A key doesn't exist or is missing; or as of the dataset.
+    """
+
+    def __init__(self, metainfo: Mapping[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(**datasets.arguments(super().__init__, options, type(self).__name__))
+        self.metainfo = dict(metainfo or {})
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """A batch: ``inputs``, ``(3, H, W)``, and ``gt_img`` in [0, 255], RGB, as they say."""
+        return [_packed(sample) for sample in super().__getitems__(indices)]  # type: ignore[misc]
+
+
+def _packed(sample: datasets.Sample) -> dict[str, Any]:
+    about = {"img_path": sample["lq_path"], "gt_path": sample["gt_path"]}
+    about |= {"img_channel_order": "RGB", "gt_channel_order": "RGB"}
+    return {
+        "inputs": 255 * sample["lq"],
+        "data_samples": DataSample(gt_img=255 * sample["gt"], metainfo=about),
+    }
+
+
+@DATASETS.register_module()
+class UHR4KDataset(FromConfig, datasets.UHR4KDataset):
+    """:class:`glsgn_plugins.data.datasets.UHR4KDataset`."""
+
+
+@DATASETS.register_module()
+class UHDPairedDataset(FromConfig, datasets.UHDPairedDataset):
+    """:class:`glsgn_plugins.data.datasets.UHDPairedDataset`."""
+
+
+@DATASETS.register_module()
+class UHDSynthesisDataset(FromConfig, datasets.UHDSynthesisDataset):
+    """:class:`glsgn_plugins.data.datasets.UHDSynthesisDataset`."""

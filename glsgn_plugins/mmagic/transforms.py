@@ -1,0 +1,85 @@
+"""Crops and degradations as transforms, for pipelines of MMagic's own datasets.
+
+Images are ``(H, W, 3)`` of 8 bits, BGR, as ``LoadImageFromFile`` gives them by default.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmagic.registry import TRANSFORMS
+from mmcv.transforms import BaseTransform
+
+from glsgn_plugins.data.crops import Crops
+from glsgn_plugins.data.images import read_image
+from glsgn_plugins.data.synthesis import list_photographs, make_degradation
+from glsgn_plugins.degradations import Reflection
+from glsgn_plugins.errors import InputError
+
+
+def _generator() -> np.random.Generator:
+    """From numpy's own state, which MMEngine seeds in every worker."""
+    return np.random.default_rng(np.random.randint(2**31, size=4))
+
+
+@TRANSFORMS.register_module()
+class UHDCrop(BaseTransform):
+    """Crops, scene views, flips and turns of :class:`~glsgn_plugins.data.crops.Crops`.
+
+    It cuts ``gt``, and ``img`` where it is there, alike, and leaves the crop's place in its
+    photograph as ``place``.
+
+    Args:
+        options: ``gt_size``, ``scene_share``, ``use_hflip`` and ``use_rot``.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.crops = Crops(**options)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Cut the images of a sample."""
+        rng = _generator()
+        keys = [key for key in ("gt", "img") if key in results]
+        height, width = results["gt"].shape[:2]
+        window = self.crops.window(height, width, Path(results["gt_path"]), rng)
+        cut = self.crops.turn(tuple(window.cut(results[key]) for key in keys), rng)
+        results.update(zip(keys, map(np.ascontiguousarray, cut)), place=window.place)
+        return results
+
+
+@TRANSFORMS.register_module()
+class UHDDegradation(BaseTransform):
+    """Makes ``img`` of ``gt``: rain, reflection or haze over a clean photograph.
+
+    After ``UHDCrop`` (without flips, which belong after this), only the crop is degraded, as part
+    of its photograph.
+
+    Args:
+        type_of: ``"rain"``, ``"reflection"`` or ``"haze"`` (of procedural depth).
+        dataroot_reflection: Folder of the photographs to be reflected.
+        ranges: Of :class:`~glsgn_plugins.degradations.Rain` and so on, where others are wanted.
+
+    Raises:
+        InputError: A type, range or folder is missing or not possible.
+    """
+
+    def __init__(self, type_of: str, dataroot_reflection: str | None = None, **ranges: Any) -> None:
+        self.model = make_degradation({"type": type_of, **ranges})
+        if isinstance(self.model, Reflection) != (dataroot_reflection is not None):
+            raise InputError(
+                "UHDDegradation: dataroot_reflection is for type_of='reflection', which needs it"
+            )
+        self.reflected = list_photographs(Path(dataroot_reflection)) if dataroot_reflection else ()
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Degrade one image."""
+        rng = _generator()
+        companion = None
+        if self.reflected:
+            companion = read_image(self.reflected[rng.integers(len(self.reflected))])
+        gt = np.ascontiguousarray(results["gt"][..., ::-1])
+        lq = self.model.sample(rng).apply(gt, companion, results.get("place"))
+        results["img"] = np.ascontiguousarray(lq[..., ::-1])
+        return results
