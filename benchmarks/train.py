@@ -62,8 +62,9 @@ def options(args: argparse.Namespace, model: str) -> dict[str, Any]:
     opt: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     del opt["datasets"]["val"], opt["val"]
     opt["datasets"]["train"].update(
-        dataroot_lq="lq",
-        dataroot_gt="gt",
+        dataroot=".",
+        layout="synthesized",
+        split="all",
         gt_size=args.crop,
         batch_size_per_gpu=args.batch,
         num_worker_per_gpu=args.workers,
@@ -107,17 +108,32 @@ def run(args: argparse.Namespace, model: str, folder: Path) -> tuple[float, floa
     return mean(t for t, _ in late), mean(d for _, d in late), watch.peak - watch.before
 
 
-def main() -> None:
-    """Run both models one after the other, print and save the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def parser_of(description: str) -> argparse.ArgumentParser:
+    """The command line that the training benchmarks share."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--crop", type=int, default=512)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--gpus", type=int, default=1, help="ranks under torchrun")
-    parser.add_argument("--amp", choices=("bf16", "fp16"), help="of GLSGNModel; SRModel has none")
+    parser.add_argument("--amp", choices=("bf16", "fp16"), help="of our models; SRModel has none")
     parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+    return parser
+
+
+def make_images(folder: Path, crop: int) -> None:
+    """Random images, ``lq`` and ``gt``, somewhat larger than the crop."""
+    rng = np.random.default_rng(0)
+    for side in ("lq", "gt"):
+        (folder / side).mkdir()
+        for k in range(8):
+            image = rng.integers(0, 256, (crop + 64, crop + 64, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / side / f"{k}.png"), image)
+
+
+def main() -> None:
+    """Run both models one after the other, print and save the table."""
+    args = parser_of(__doc__.split("\n")[0]).parse_args()
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     lines = [
@@ -129,13 +145,7 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rng = np.random.default_rng(0)
-        for side in ("lq", "gt"):
-            (folder / side).mkdir()
-            for k in range(8):
-                size = (args.crop + 64, args.crop + 64, 3)
-                image = rng.integers(0, 256, size, dtype=np.uint8)
-                cv2.imwrite(str(folder / side / f"{k}.png"), image)
+        make_images(folder, args.crop)
         for model in ("SRModel", "GLSGNModel"):
             print(f"{model}: {args.iterations} iterations ...", file=sys.stderr, flush=True)
             seconds, data, mib = run(args, model, folder)
