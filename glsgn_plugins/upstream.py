@@ -22,7 +22,7 @@ import torch
 
 from glsgn_plugins.checkpoint import mmengine_globals, read_checkpoint, written_whole
 from glsgn_plugins.data.draws import number
-from glsgn_plugins.errors import InputError
+from glsgn_plugins.errors import InputError, NonFiniteLossError
 
 
 @dataclass(frozen=True)
@@ -488,6 +488,18 @@ def _mend_mmengine_cpu_ranks() -> None:
     MMDistributedDataParallel.__init__ = without_devices
 
 
+def _mend_tracebacks() -> None:
+    plain = sys.excepthook
+
+    def one_line(kind: Any, error: BaseException, trace: Any) -> None:
+        if isinstance(error, (InputError, NonFiniteLossError)):
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        else:
+            plain(kind, error, trace)
+
+    sys.excepthook = one_line
+
+
 def _mend_mmengine_draws() -> None:
     from mmengine.dataset import InfiniteSampler
 
@@ -533,6 +545,14 @@ AFTER_MMAGIC = (
         versions="mmengine <= 0.10.7, where torch sees no GPU",
         needed=lambda: torch.cuda.device_count() == 0,
         apply=_mend_mmengine_cpu_ranks,
+    ),
+    Mend(
+        "one line for wrong input",
+        symptom="what is wrong in a config stands at the end of a page of traceback",
+        cause="mim's scripts catch no error; a basicsr command of ours does",
+        versions="mmagic <= 1.2.0, for the errors of glsgn_plugins",
+        needed=lambda: True,
+        apply=_mend_tracebacks,
     ),
     Mend(
         "numbered draws in mmengine",

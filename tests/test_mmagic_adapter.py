@@ -66,6 +66,16 @@ def test_a_gradient_reaches_every_parameter_and_terms_are_summed():
         )
 
 
+def test_losses_are_float32_under_autocast():
+    model = MODELS.build(tiny()["model"])
+    images = torch.rand(2, 1, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(images[0], DataSample(gt_img=images[1]), mode="loss")
+    assert {value.dtype for value in losses.values()} == {torch.float32}
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
 def test_metrics_are_those_of_the_core(rainy_pair):
     rainy, clean = (image[:128, :160] for image in rainy_pair)
     chw = [torch.from_numpy(x.transpose(2, 0, 1).copy()).float() for x in (rainy, clean)]

@@ -151,6 +151,17 @@ def test_resumes_after_kill_9_and_past_a_truncated_checkpoint(project):
     assert checkpoints(project)[-1] == newest + 2
 
 
+def test_wrong_input_is_one_line_of_the_training_process(project):
+    def uneven(cfg):
+        cfg["model"]["generator"]["grids"] = [[4, 4], [3, 3], [2, 1]]
+
+    write(project, uneven)
+    log = mim("train", project, code=1)
+    (line,) = (line for line in log.splitlines() if line.startswith("error: "))
+    assert "GLSGN grids: the patches of pathway 1, [4, 4], can't be joined" in line
+    assert "InputError" not in log
+
+
 def test_two_ranks(project):
     """DistributedDataParallel without find_unused_parameters, over gloo as there is no GPU."""
     write(project)

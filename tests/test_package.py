@@ -14,6 +14,7 @@ from conftest import run_command
 
 import glsgn_plugins
 from glsgn_plugins.shipped import find_shipped, shipped_files
+from glsgn_plugins.upstream import installed
 
 ROOT = Path(__file__).resolve().parent.parent
 PERIOD = Path(__file__).parent / "data" / "period_stack.json"
@@ -41,8 +42,10 @@ def metadata(wheel):
 def test_the_wheel_holds_the_options_and_the_package_alone(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    for option in (ROOT / "basicsr_options").glob("*.yml"):
-        assert f"glsgn_plugins/basicsr_options/{option.name}" in names
+    shipped = [*ROOT.glob("basicsr_options/*.yml"), *ROOT.rglob("mmagic_configs/**/*.py")]
+    assert len(shipped) > 10
+    for file in shipped:
+        assert f"glsgn_plugins/{file.relative_to(ROOT)}" in names
     tops = {name.split("/")[0] for name in names}
     assert tops == {"glsgn_plugins", f"glsgn_plugins-{glsgn_plugins.__version__}.dist-info"}
     assert zipfile.Path(wheel).joinpath("glsgn_plugins").is_dir()
@@ -126,6 +129,19 @@ def test_the_installed_wheel_finds_its_options_without_a_checkout(wheel, tmp_pat
     assert Path(done.stdout.strip()) == site / "glsgn_plugins/basicsr_options/glsgn_derain.yml"
 
 
+@pytest.mark.skipif(installed("mmagic") is None, reason="mmagic is not in this stack")
+def test_mims_tools_take_the_installed_configs_without_a_checkout(wheel, tmp_path):
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    config = site / "glsgn_plugins/mmagic_configs/glsgn_dehaze.py"
+    argv = ("mim", "run", "mmagic", "print_config", str(config))
+    done = run_command(*argv, cwd=tmp_path, PYTHONPATH=str(site))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "type='GLSGNRestorer'" in done.stdout  # from _base_
+    assert "layout='UHD-Haze'" in done.stdout
+
+
 def test_a_users_own_file_goes_before_a_shipped_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shipped = find_shipped("glsgn_derain.yml", "basicsr_options", ".yml")
@@ -155,13 +171,26 @@ def test_importing_the_basicsr_adapter_imports_nothing_of_mmagic():
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
-def without(package, code):
-    """Run ``code`` where a distribution is not to be found."""
+@pytest.mark.skipif(installed("mmagic") is None, reason="mmagic is not in this stack")
+def test_importing_the_mmagic_adapter_imports_nothing_of_basicsr():
+    code = (
+        "import sys, glsgn_plugins.mmagic\n"
+        "from mmagic.registry import DATASETS, METRICS, MODELS, TRANSFORMS\n"
+        "assert 'GLSGN' in MODELS and 'GLSGNRestorer' in MODELS and 'GLSGNLoss' in MODELS\n"
+        "assert 'UHDSynthesisDataset' in DATASETS and 'UHDCrop' in TRANSFORMS\n"
+        "assert 'LPIPS' in METRICS and 'Seam' in METRICS\n"
+        "assert 'basicsr' not in {m.split('.')[0] for m in sys.modules}\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def without(package, code, version="raise m.PackageNotFoundError(name)"):
+    """Run ``code`` where a distribution is not to be found, or is of another version."""
     hide = (
         "import importlib.metadata as m, sys\n"
         "real = m.version\n"
         "def version(name):\n"
-        f"    if name == {package!r}: raise m.PackageNotFoundError(name)\n"
+        f"    if name == {package!r}: {version}\n"
         "    return real(name)\n"
         "m.version = version\n"
     )
@@ -180,8 +209,10 @@ def test_a_missing_framework_says_what_to_install():
     torch_first = "import torch, glsgn_plugins\n"  # which look at the version themselves
     newer = f"{torch_first}sys.version_info = (3, 13, 0)\nimport glsgn_plugins.basicsr"
     assert "use Python 3.10 to 3.12" in without("basicsr", newer)
-    mmagic = "from glsgn_plugins.upstream import mend_mmagic; mend_mmagic()"
+    mmagic = "import glsgn_plugins.mmagic"
     assert "pip install 'glsgn-plugins[mmagic]'" in without("mmagic", mmagic)
+    old = without("mmagic", mmagic, version="return '1.0.2'")
+    assert "mmagic 1.0.2 is too old, mmagic 1.2.0 is needed: pip install" in old
     newer = f"{torch_first}sys.version_info = (3, 12, 0)\n{mmagic}"
     assert "use Python 3.10 or 3.11" in without("mmagic", newer)
 
@@ -210,6 +241,13 @@ def test_every_shipped_option_file_passes_the_checks_once_its_data_is_there(tmp_
 def test_doctor_names_versions_and_mends(tmp_path):
     done = run_command("glsgn", "doctor", cwd=tmp_path)
     assert f"glsgn-plugins {glsgn_plugins.__version__}" in done.stdout
-    for name in ("torch ", "basicsr ", "resume:", "whole checkpoints:", "mmcv.ops"):
+    for name in (
+        "torch ",
+        "basicsr ",
+        "resume:",
+        "whole checkpoints:",
+        "mmcv.ops",
+        "safe loading in mmengine:",
+    ):
         assert name in done.stdout
     assert done.returncode == (0 if "Nothing to do." in done.stdout else 1)
