@@ -1,7 +1,7 @@
 """GLSGN for ultra-high-resolution image restoration, as plugins for BasicSR and MMagic.
 
 This package is the core: plain torch, no framework. ``glsgn_plugins.basicsr`` registers it in
-BasicSR.
+BasicSR, ``glsgn_plugins.mmagic`` in MMagic.
 """
 
 from glsgn_plugins.errors import InputError

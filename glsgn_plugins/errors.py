@@ -34,3 +34,11 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> InputError:
     near = [k for k in known if k.lower() == str(name).lower()] or near
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return InputError(f"{what}: '{name}' does not exist.{hint} Known: {', '.join(known)}")
+
+
+def said(error: BaseException) -> str:
+    """What an error says; torch puts the traceback of a loader's worker before it."""
+    message = str(error)
+    if message.startswith("Caught "):
+        return message.rpartition(f"{type(error).__name__}: ")[2].strip()
+    return message

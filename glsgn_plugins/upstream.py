@@ -22,7 +22,7 @@ import torch
 
 from glsgn_plugins.checkpoint import mmengine_globals, read_checkpoint, written_whole
 from glsgn_plugins.data.draws import number
-from glsgn_plugins.errors import InputError, NonFiniteLossError
+from glsgn_plugins.errors import InputError, NonFiniteLossError, said
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def installed(package: str) -> str | None:
 
 
 def release(version: str) -> tuple[int, ...]:
-    """The first two numbers of a version."""
-    return tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
+    """The first three numbers of a version."""
+    return tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
 
 
 def _require(
@@ -81,7 +81,7 @@ def _require(
     found = installed(package)
     wanted = f"{package} {'.'.join(map(str, needs))}"
     if found is not None:
-        if release(found) >= needs[:2]:
+        if release(found) >= needs:
             return
         raise ImportError(
             f"{package} {found} is too old, {wanted} is needed: "
@@ -413,10 +413,12 @@ BEFORE_MMAGIC = (
 
 
 def _mend_mmengine_loading() -> None:
+    import mmengine.runner.checkpoint as loading
     from mmengine.logging.history_buffer import HistoryBuffer
-    from mmengine.runner.checkpoint import CheckpointLoader
 
-    @CheckpointLoader.register_scheme(prefixes="", force=True)
+    loading.load_url = functools.partial(loading.load_url, weights_only=True)
+
+    @loading.CheckpointLoader.register_scheme(prefixes="", force=True)
     def load_from_local(filename: str, map_location: Any) -> Any:
         # Onto the CPU wherever it is to go: models and optimisers copy what they load.
         return read_checkpoint(Path(filename).expanduser(), mmengine_globals(HistoryBuffer))
@@ -441,15 +443,15 @@ def _mend_mmengine_saving() -> None:
 
 
 def _newest_whole_checkpoint(work_dir: str) -> str | None:
-    """The newest of a run's checkpoints that can be read; the name is the iteration's."""
+    """The newest of a run's checkpoints that can be read: the last one, or else those before it."""
     from mmengine.logging.history_buffer import HistoryBuffer
 
     pointer = Path(work_dir, "last_checkpoint")
     pointed = pointer.read_text().strip() if pointer.is_file() else ""
     folder = Path(pointed).parent if pointed else Path(work_dir)
-    numbered = [p for kind in ("iter", "epoch") for p in folder.glob(f"{kind}_*.pth")]
-    files = [p for p in numbered if p.stem.split("_")[1].isdigit()]
-    files.sort(key=lambda p: int(p.stem.split("_")[1]), reverse=True)
+    files = [p for kind in ("iter", "epoch") for p in folder.glob(f"{kind}_*.pth")]
+    # By time and not by number: an earlier, longer run may have left its files here.
+    files.sort(key=lambda p: (p.name == Path(pointed).name, p.stat().st_mtime), reverse=True)
     for file in files:
         try:
             read_checkpoint(file, mmengine_globals(HistoryBuffer))
@@ -493,7 +495,7 @@ def _mend_tracebacks() -> None:
 
     def one_line(kind: Any, error: BaseException, trace: Any) -> None:
         if isinstance(error, (InputError, NonFiniteLossError)):
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"error: {said(error)}", file=sys.stderr, flush=True)
         else:
             plain(kind, error, trace)
 
@@ -549,7 +551,7 @@ AFTER_MMAGIC = (
     Mend(
         "one line for wrong input",
         symptom="what is wrong in a config stands at the end of a page of traceback",
-        cause="mim's scripts catch no error; a basicsr command of ours does",
+        cause="mim's scripts catch no error",
         versions="mmagic <= 1.2.0, for the errors of glsgn_plugins",
         needed=lambda: True,
         apply=_mend_tracebacks,

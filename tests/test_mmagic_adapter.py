@@ -28,6 +28,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import checkpoint as loading
 from mmagic_configs import tiny, write
 
 
@@ -166,7 +167,7 @@ def test_transforms_crop_and_degrade(project):
         [
             {"type": "LoadImageFromFile", "key": "gt"},
             {"type": "UHDCrop", "gt_size": 48},
-            {"type": "UHDDegradation", "type_of": "rain"},
+            {"type": "UHDDegradation", "degradation": {"type": "rain"}},
             {"type": "PackInputs"},
         ]
     )
@@ -311,6 +312,8 @@ def test_code_is_refused_and_not_run(way, zipped, torch_version, tmp_path, monke
     assert not target.exists()
     with pytest.raises(InputError):
         checkpoint.read_checkpoint(file)
+    with pytest.raises((pickle.UnpicklingError, RuntimeError)):  # as if it came over http
+        loading.load_url(file.as_uri(), model_dir=str(tmp_path / "cache"), progress=False)
     assert not target.exists()
 
 
@@ -359,11 +362,13 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path):
     import mmengine.runner.runner as runner
 
     assert runner.find_latest_checkpoint(str(tmp_path)) is None
-    for k in (2, 10, 9):
+    for k in (900, 9, 10):  # the first is an earlier run's
         torch.save({"state_dict": {}}, tmp_path / f"iter_{k}.pth")
     torch.save({"state_dict": {}}, tmp_path / "best_PSNR_iter_11.pth")
     (tmp_path / "last_checkpoint").write_text("")  # killed while writing it
     assert runner.find_latest_checkpoint(str(tmp_path)) == str(tmp_path / "iter_10.pth")
+    (tmp_path / "last_checkpoint").write_text(str(tmp_path / "iter_9.pth"))
+    assert runner.find_latest_checkpoint(str(tmp_path)) == str(tmp_path / "iter_9.pth")
     for file in tmp_path.glob("iter_*.pth"):
         file.write_bytes(b"")
     with pytest.raises(InputError, match="none of its 3 checkpoints can be read"):

@@ -11,7 +11,7 @@ import os
 import sys
 from importlib.metadata import entry_points
 
-from glsgn_plugins.errors import InputError, NonFiniteLossError
+from glsgn_plugins.errors import InputError, NonFiniteLossError, said
 from glsgn_plugins.upstream import mend_basicsr
 
 PLUGIN_GROUP = "basicsr.plugins"
@@ -75,14 +75,6 @@ def _run(args: argparse.Namespace) -> None:
     pipeline(os.getcwd())
 
 
-def _said(error: Exception) -> str:
-    """What an error says; torch puts the traceback of a loader's worker before it."""
-    message = str(error)
-    if message.startswith("Caught "):
-        return message.rpartition(f"{type(error).__name__}: ")[2].strip()
-    return message
-
-
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0; 2 for wrong input and 1 for training that had to stop, each with one line."""
     args = _parse(sys.argv[1:] if argv is None else argv)
@@ -91,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     except (InputError, NonFiniteLossError, ImportError) as error:
         # Under torchrun each rank finds the same; one says it.
         if os.environ.get("RANK", "0") == "0":
-            print(f"basicsr {args.command}: error: {_said(error)}", file=sys.stderr)
+            print(f"basicsr {args.command}: error: {said(error)}", file=sys.stderr)
         return 1 if isinstance(error, NonFiniteLossError) else 2
     return 0
 

@@ -5,6 +5,7 @@ Images are ``(H, W, 3)`` of 8 bits, BGR, as ``LoadImageFromFile`` gives them by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +58,21 @@ class UHDDegradation(BaseTransform):
     of its photograph.
 
     Args:
-        type_of: ``"rain"``, ``"reflection"`` or ``"haze"`` (of procedural depth).
+        degradation: As of :class:`~glsgn_plugins.data.synthesis.Synthesis`; haze is of procedural
+            depth.
         dataroot_reflection: Folder of the photographs to be reflected.
-        ranges: Of :class:`~glsgn_plugins.degradations.Rain` and so on, where others are wanted.
 
     Raises:
         InputError: A type, range or folder is missing or not possible.
     """
 
-    def __init__(self, type_of: str, dataroot_reflection: str | None = None, **ranges: Any) -> None:
-        self.model = make_degradation({"type": type_of, **ranges})
+    def __init__(
+        self, degradation: Mapping[str, Any], dataroot_reflection: str | None = None
+    ) -> None:
+        self.model = make_degradation(degradation)
         if isinstance(self.model, Reflection) != (dataroot_reflection is not None):
             raise InputError(
-                "UHDDegradation: dataroot_reflection is for type_of='reflection', which needs it"
+                "UHDDegradation: dataroot_reflection goes with the degradation 'reflection' alone"
             )
         self.reflected = list_photographs(Path(dataroot_reflection)) if dataroot_reflection else ()
 
