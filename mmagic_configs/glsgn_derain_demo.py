@@ -1,4 +1,5 @@
-# The small one, for a machine without a GPU: some minutes on two cores.
+# The small one, for a machine without a GPU. It took 13 minutes on one core that other work shared;
+# two cores and memory: not measured.
 #   mim train mmagic mmagic_configs/glsgn_derain_demo.py --gpus 0
 #   mim test mmagic mmagic_configs/glsgn_derain_demo.py --gpus 0 \
 #     --checkpoint work_dirs/glsgn_derain_demo/iter_900.pth
