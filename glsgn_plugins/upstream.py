@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -509,9 +510,42 @@ def _mend_mmengine_draws() -> None:
 
     @functools.wraps(plain)
     def draws(self: Any) -> Iterator[int]:
-        return number(plain(self), 0, self.rank, self.world_size)
+        numbered = number(plain(self), 0, self.rank, self.world_size)
+        return islice(numbered, getattr(self, "trained_on", 0), None)
 
     InfiniteSampler.__iter__ = draws
+
+
+class _Advanced:
+    """An iterator that its owner believes to be at the beginning: it is ``steps`` on already."""
+
+    def __init__(self, iterator: Iterator[Any], steps: int) -> None:
+        self.iterator = iterator
+        self.steps = steps
+
+    def __next__(self) -> Any:
+        if self.steps:
+            self.steps -= 1
+            return None
+        return next(self.iterator)
+
+
+def _mend_mmengine_advance() -> None:
+    from mmengine.dataset import InfiniteSampler
+    from mmengine.runner import loops
+
+    plain = loops.IterBasedTrainLoop.run
+
+    @functools.wraps(plain)
+    def run(self: Any) -> Any:
+        sampler = self.dataloader.sampler
+        if self._iter > 0 and isinstance(sampler, InfiniteSampler):
+            sampler.trained_on = self._iter * self.dataloader.batch_size
+            fresh = loops._InfiniteDataloaderIterator(self.dataloader)
+            self.dataloader_iterator = _Advanced(fresh, self._iter)
+        return plain(self)
+
+    loops.IterBasedTrainLoop.run = run
 
 
 AFTER_MMAGIC = (
@@ -563,6 +597,14 @@ AFTER_MMAGIC = (
         versions="mmengine <= 0.10.7, for the datasets of glsgn_plugins",
         needed=lambda: True,
         apply=_mend_mmengine_draws,
+    ),
+    Mend(
+        "resume without decoding in mmengine",
+        symptom="--resume late in a training on 4K images does nothing for hours",
+        cause="IterBasedTrainLoop fetches every batch that was trained on, to throw it away",
+        versions="mmengine <= 0.10.7, with InfiniteSampler",
+        needed=lambda: True,
+        apply=_mend_mmengine_advance,
     ),
 )
 

@@ -161,6 +161,48 @@ def test_training_crops_follow_from_the_seed_whatever_the_workers(project):
     assert not torch.equal(batches[0][0][0], batches[0][0][1])
 
 
+def test_resuming_goes_on_with_the_next_draws_and_decodes_no_others(project, monkeypatch):
+    """Six iterations at once; and two after resuming from the fourth."""
+    from glsgn_plugins.data import datasets
+    from glsgn_plugins.mmagic import GLSGNRestorer
+
+    def synthesis(cfg):
+        cfg["train_dataloader"]["dataset"] = {
+            "type": "UHDSynthesisDataset",
+            "dataroot": "data/gt",
+            "degradation": {"type": "haze"},
+            "gt_size": 64,
+        }
+        cfg["train_cfg"].update(max_iters=6, val_interval=100)
+
+    seen, decoded = [], []
+    step, read = GLSGNRestorer.train_step, datasets.read_image
+
+    def train_step(self, data, optim_wrapper):
+        seen.append([image.clone() for image in data["inputs"]])
+        return step(self, data, optim_wrapper)
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(GLSGNRestorer, "train_step", train_step)
+    monkeypatch.setattr(datasets, "read_image", lambda path: decoded.append(path) or read(path))
+    write(project, synthesis)
+    cfg = Config.fromfile("config.py")
+    Runner.from_cfg(cfg).train()
+    assert len(decoded) == 12
+    at_once = seen[4:]
+    seen.clear()
+    decoded.clear()
+
+    cfg.load_from, cfg.resume = "work_dirs/tiny/iter_4.pth", True
+    cfg.experiment_name = "resumed"
+    Runner.from_cfg(cfg).train()
+    assert len(decoded) == 4
+    assert len(seen) == 2
+    for before, after in zip(at_once, seen):
+        for a, b in zip(before, after):
+            assert torch.equal(a, b)
+
+
 def test_transforms_crop_and_degrade(project):
     np.random.seed(3)
     pipeline = Compose(

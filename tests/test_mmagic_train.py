@@ -313,6 +313,30 @@ def test_ten_steps_follow_the_same_losses(project, write_options):
     assert steps[-1]["loss_restored"] != pytest.approx(steps[0]["loss_restored"], rel=0.01)
 
 
+def test_a_checkpoint_of_basicsr_tests_alike_under_mim(project, write_options):
+    def ema(opt):
+        opt["train"].update(total_iter=2, ema_decay=0.5)
+
+    done = run_command("basicsr", "train", "-opt", str(write_options(ema)), cwd=project)
+    assert done.returncode == 0, done.stderr[-3000:]
+    source = "experiments/tiny/models/net_g_latest.pth"
+    done = run_command("glsgn", "convert", source, "travelled.pth", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "params_ema" in done.stdout
+
+    def averaged(opt):
+        opt["path"]["param_key_g"] = "params_ema"
+
+    options = write_options(averaged, test=True)
+    done = run_command("basicsr", "test", "-opt", str(options), cwd=project)
+    assert done.returncode == 0, done.stderr[-3000:]
+    write(project)
+    mmagic = scores(mim("test", project, "--checkpoint", "travelled.pth"))
+    basicsr = scores(done.stderr)
+    assert mmagic[0] == pytest.approx(basicsr[0], abs=0.02)
+    assert mmagic[1] == pytest.approx(basicsr[1], abs=1e-3)
+
+
 def test_flops_by_mims_own_tool(tmp_path):
     done = run_command("glsgn", "path", "glsgn_derain.py", cwd=tmp_path)
     config = done.stdout.strip()
