@@ -59,12 +59,12 @@ class Region(NamedTuple):
     Attributes:
         box: Its place.
         patch: The patch's place; nothing is seen beyond it.
-        index: Which patch of the grid, row by row.
+        number: Which patch of the grid it is, row by row from 0.
     """
 
     box: Box
     patch: Box
-    index: int
+    number: int
 
 
 def patches_of(size: tuple[int, int], grid: Grid) -> list[Box]:
@@ -115,6 +115,6 @@ def regions(size: tuple[int, int], grid: Grid, *, halo: int, area: int, align: i
     found = []
     for top, bottom in pairwise([*row_cuts, size[0]]):
         for left, right in pairwise([*col_cuts, size[1]]):
-            index = top // h * grid[1] + left // w
-            found.append(Region(Box(top, bottom, left, right), patches[index], index))
+            number = top // h * grid[1] + left // w
+            found.append(Region(Box(top, bottom, left, right), patches[number], number))
     return found

@@ -23,7 +23,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -137,7 +137,7 @@ _Sums = tuple[int, Tensor, Tensor]
 """Count, mean and sum of squared deviations per channel, float64, on the CPU."""
 
 _Affine = dict[int, tuple[Tensor, Tensor]]
-"""Patch Norm by patch: scale and shift, ``(1, C)``, float32."""
+"""Patch Norm by number of the patch: scale and shift, ``(1, C)``, float32."""
 
 
 def _sums(x: Tensor) -> _Sums:
@@ -161,9 +161,9 @@ def _affine(norm: PatchNorm, sums: dict[int, _Sums]) -> _Affine:
         sums = dict.fromkeys(sums, functools.reduce(_joined, sums.values()))
     device = norm.weight.device
     found = {}
-    for index, (count, mean, deviation) in sums.items():
+    for number, (count, mean, deviation) in sums.items():
         scale, shift = norm.affine(mean.float().to(device), (deviation / count).float().to(device))
-        found[index] = scale[None], shift[None]
+        found[number] = scale[None], shift[None]
     return found
 
 
@@ -173,31 +173,36 @@ class _Decoded(NamedTuple):
     kept: KeptMap | None
     affine: _Affine | None
 
-    def normed(self, x: Tensor, index: int) -> Tensor:
-        return rescale(x, *self.affine[index]) if self.affine else x
+    def normed(self, x: Tensor, number: int) -> Tensor:
+        return rescale(x, *self.affine[number]) if self.affine else x
 
-    def read(self, box: Box, index: int, device: torch.device) -> Tensor:
-        """A box within the patch ``index``."""
+    def read(self, box: Box, number: int, device: torch.device) -> Tensor:
+        """A box within that patch."""
         assert self.kept is not None
-        return self.normed(self.kept.read(box, device), index)
+        return self.normed(self.kept.read(box, device), number)
 
 
 def _up_to(reach: int, multiple: int) -> int:
     return -(-reach // multiple) * multiple
 
 
+def _blocks(stage: nn.Module) -> int:
+    """Residual blocks of a stage; each sees two places around it."""
+    return len(list(stage.children()))
+
+
 def _encoder_halo(pathway: LocalPathway | GlobalPathway) -> int:
     """What an encoder and PAC see around a place, in places of the pathway's full scale."""
     reach = 1  # the stem; then two of each residual block
     for scale, stage in enumerate(pathway.encoder.stages):
-        reach = (-(-reach // 2) if scale else reach) + 2 * len(stage)
+        reach = (-(-reach // 2) if scale else reach) + 2 * _blocks(stage)
     pac = isinstance(pathway, LocalPathway) and pathway.attention is not None
     return (reach + 3 * pac) * COARSEST
 
 
 def _stage_halo(decoder: Decoder, scale: int, head: bool = False) -> int:
     """What one scale of the decoder sees, in places of the full scale."""
-    reach = (2 * len(decoder.stages[scale]) + head) << scale
+    reach = (2 * _blocks(decoder.stages[scale]) + head) << scale
     return _up_to(reach, min(2 << scale, COARSEST))
 
 
@@ -205,7 +210,7 @@ def _global_halo(pathway: GlobalPathway) -> int:
     """What the global pathway sees."""
     reach = _encoder_halo(pathway) // COARSEST
     for scale in reversed(range(SCALES)):
-        reach = (reach if scale == SCALES - 1 else 2 * reach) + 2 * len(
+        reach = (reach if scale == SCALES - 1 else 2 * reach) + 2 * _blocks(
             pathway.decoder.stages[scale]
         )
     return _up_to(reach + 3 + 1, COARSEST)  # and its attention and head
@@ -240,6 +245,7 @@ class _Stream:
         self.area = area
         self.device = image.device
         self.progress = progress
+        self.locals = [cast(LocalPathway, pathway) for pathway in net.local_pathways]
         self.sizes = [(image.size[0] // s, image.size[1] // s) for s in PATHWAY_SCALES]
         quarter = self.sizes[-1]
         self.a_global = KeptMap(workspace, quarter, 1)
@@ -252,9 +258,9 @@ class _Stream:
         self._global()
         previous: _Decoded | None = None
         guide: KeptMap | None = None
-        for i in range(len(self.net.local_pathways)):
+        for i in range(len(self.locals)):
             f, guide = _LocalStream(self, i, previous, guide).run()
-            passes_on = i + 1 < len(self.net.local_pathways) and self.net.local_features
+            passes_on = i + 1 < len(self.locals) and self.net.local_features
             previous = f if passes_on else None
             if not passes_on and f.kept is not None:
                 f.kept.free()
@@ -280,7 +286,7 @@ class _Stream:
         size = self.sizes[-1]
         halo = _global_halo(self.net.global_pathway)
 
-        def step(box: Box, patch: Box, index: int) -> None:
+        def step(box: Box, patch: Box, number: int) -> None:
             window = box.grown(halo, patch)
             outputs = self.net.global_pathway(self.image.read(window, PATHWAY_SCALES[-1]))
             for kept, value in zip((self.b[-1], self.a_global, self.f_global), outputs):
@@ -293,7 +299,7 @@ class _Stream:
         found = self.regions(kept.size, (1, 1), kept.margin, align=FUSION_ALIGN)
         summed = isinstance(self.net.fusion, SumFusion)
 
-        def step(box: Box, patch: Box, index: int) -> None:
+        def step(box: Box, patch: Box, number: int) -> None:
             window = box.grown(kept.margin, patch)
             places = [(window.down(s), s) for s in PATHWAY_SCALES]
             outputs = [b.read(at, self.device) for b, (at, _) in zip(self.b, places)]
@@ -320,7 +326,7 @@ class _LocalStream:
         self.stream = stream
         self.scale = PATHWAY_SCALES[i]
         self.size = stream.sizes[i]
-        self.pathway = stream.net.local_pathways[i]
+        self.pathway = stream.locals[i]
         self.output = stream.b[i]
         self.previous = previous
         self.guide = guide
@@ -329,9 +335,9 @@ class _LocalStream:
         width = self.pathway.encoder.stem.out_channels
         margins = [_stage_halo(self.pathway.decoder, s) >> s for s in range(SCALES)]
         half_width = 2 * width
-        if i + 1 < len(stream.net.local_pathways):
+        if i + 1 < len(stream.locals):
             # The next pathway keeps its feature at full scale in place of F_i.
-            following = stream.net.local_pathways[i + 1]
+            following = stream.locals[i + 1]
             half_width = max(half_width, following.encoder.stem.out_channels)
             margins[1] = max(
                 margins[1], _encoder_halo(following), _stage_halo(following.decoder, 0)
@@ -363,7 +369,7 @@ class _LocalStream:
         pathway, stream, scale = self.pathway, self.stream, self.scale
         device = stream.device
 
-        def step(box: Box, patch: Box, index: int) -> None:
+        def step(box: Box, patch: Box, number: int) -> None:
             window = box.grown(self.halo, patch)
             guides = []
             if pathway.attention is not None:
@@ -378,7 +384,7 @@ class _LocalStream:
             features, attention = pathway.encode_patches(
                 stream.image.read(window, scale),
                 stream.f_global.read(window.up(scale).down(PATHWAY_SCALES[-1]), device),
-                self.previous.read(window, index, device) if self.previous else None,
+                self.previous.read(window, number, device) if self.previous else None,
                 *guides,
             )
             for s, kept in enumerate((self.full, self.half, self.quarter)):
@@ -402,20 +408,20 @@ class _LocalStream:
     def _decode(self, scale: int, kept: KeptMap | None, coarser: _Decoded | None) -> _Decoded:
         """One scale, in place of the encoder's feature; its statistics alone if that isn't kept."""
         decoder = self.pathway.decoder
-        norm = decoder.norms[scale] if decoder.norms else None
+        norm = cast(PatchNorm, decoder.norms[scale]) if decoder.norms else None
         if kept is None and norm is None:
             return _Decoded(None, None)
         halo = _stage_halo(decoder, scale)
         sums: dict[int, _Sums] = {}
 
-        def step(box: Box, patch: Box, index: int) -> None:
+        def step(box: Box, patch: Box, number: int) -> None:
             window = box.grown(halo, patch)
             at = box.down(1 << scale)
             x = at.of(
-                self._feature(scale, kept, coarser, window, patch, index), window.down(1 << scale)
+                self._feature(scale, kept, coarser, window, patch, number), window.down(1 << scale)
             )
             if norm is not None:
-                sums[index] = _joined(sums[index], _sums(x)) if index in sums else _sums(x)
+                sums[number] = _joined(sums[number], _sums(x)) if number in sums else _sums(x)
             if kept is not None:
                 kept.write(at, x)
 
@@ -431,7 +437,7 @@ class _LocalStream:
         coarser: _Decoded | None,
         window: Box,
         patch: Box,
-        index: int,
+        number: int,
     ) -> Tensor:
         """What a scale of the decoder makes of a window, up to its Patch Norm."""
         device = self.stream.device
@@ -439,13 +445,13 @@ class _LocalStream:
             feature = kept.read(window.down(1 << scale), device)
         else:
             feature = self._full_scale(window)
-        below = coarser.read(window.down(2 << scale), index, device) if coarser else None
+        below = coarser.read(window.down(2 << scale), number, device) if coarser else None
         return self.pathway.decoder.step(scale, feature, below)
 
     def _full_scale(self, window: Box) -> Tensor:
         """The encoder's feature at full scale, from the image; a window may touch some patches."""
         encoder = self.pathway.encoder
-        halo = 1 + 2 * len(encoder.stages[0])
+        halo = 1 + 2 * _blocks(encoder.stages[0])
         parts = []
         for patch in patches_of(self.size, self.pathway.grid):
             part = window.cut(patch)
@@ -466,12 +472,12 @@ class _LocalStream:
         pathway, stream = self.pathway, self.stream
         halo = 1 if full.kept is not None else _stage_halo(pathway.decoder, 0, head=True)
 
-        def step(box: Box, patch: Box, index: int) -> None:
+        def step(box: Box, patch: Box, number: int) -> None:
             window = box.grown(halo, patch)
             if full.kept is not None:
-                x = full.read(window, index, stream.device)
+                x = full.read(window, number, stream.device)
             else:
-                x = full.normed(self._feature(0, None, half, window, patch, index), index)
+                x = full.normed(self._feature(0, None, half, window, patch, number), number)
             residual = box.of(pathway.head(x), window)
             self.output.write(box, stream.image.read(box, self.scale) + residual)
 
