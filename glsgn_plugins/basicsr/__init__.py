@@ -1,6 +1,7 @@
 """GLSGN in BasicSR: importing this package registers everything.
 
-``ARCH_REGISTRY``: ``GLSGN``. ``MODEL_REGISTRY``: ``GLSGNModel``, ``GLSGNGANModel``.
+``ARCH_REGISTRY``: ``GLSGN``. ``MODEL_REGISTRY``: ``GLSGNModel``, ``GLSGNGANModel``,
+``TiledSRModel``.
 ``LOSS_REGISTRY``: the losses of :mod:`glsgn_plugins.losses`. ``METRIC_REGISTRY``:
 ``calculate_lpips``, ``calculate_seam``. The mends of :mod:`glsgn_plugins.upstream` for BasicSR are
 applied first, so that it imports and saves whole.
@@ -18,6 +19,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY
 from glsgn_plugins import losses, metrics  # noqa: E402
 from glsgn_plugins.basicsr.gan_model import GLSGNGANModel  # noqa: E402
 from glsgn_plugins.basicsr.model import GLSGNModel  # noqa: E402
+from glsgn_plugins.basicsr.tiled_model import TiledSRModel  # noqa: E402
 from glsgn_plugins.network import GLSGN  # noqa: E402
 
 ARCH_REGISTRY.register(GLSGN)
@@ -33,4 +35,4 @@ for loss in (
 METRIC_REGISTRY.register(metrics.calculate_lpips)
 METRIC_REGISTRY.register(metrics.calculate_seam)
 
-__all__ = ["GLSGN", "GLSGNGANModel", "GLSGNModel"]
+__all__ = ["GLSGN", "GLSGNGANModel", "GLSGNModel", "TiledSRModel"]

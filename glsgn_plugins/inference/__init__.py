@@ -1,5 +1,5 @@
 """Restoring images of any size: whole, streamed or tiled."""
 
-from glsgn_plugins.inference.restoring import AMP_TYPES, MODES, Plan, plan, restore
+from glsgn_plugins.inference.restoring import AMP_TYPES, MODES, Plan, check_tile, plan, restore
 
-__all__ = ["AMP_TYPES", "MODES", "Plan", "plan", "restore"]
+__all__ = ["AMP_TYPES", "MODES", "Plan", "check_tile", "plan", "restore"]

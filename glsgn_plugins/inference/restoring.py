@@ -23,8 +23,8 @@ LOGGER = logging.getLogger("glsgn_plugins")
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MODES = ("auto", "whole", "stream")
 
-MEMORY = 768 * 2**20
-"""Bytes that streaming works with on a CPU, unless told otherwise: all that it needs at 4K."""
+MEMORY = 512 * 2**20
+"""Bytes that streaming works with on a CPU, unless told otherwise: about what it needs at 4K."""
 
 SHARE = 0.5
 """Of the free memory, what ``auto`` plans with."""
@@ -85,17 +85,22 @@ def _device(net: nn.Module, image: Tensor) -> torch.device:
     return next((p.device for p in net.parameters()), image.device)
 
 
-def plan(
-    net: nn.Module, image: Tensor, tile: str | int = "auto", memory: int | None = None
-) -> Plan:
-    """How :func:`restore` will go about it; see there."""
-    streamable = _glsgn(net) is not None
+def check_tile(tile: object) -> None:
+    """InputError unless it is something that ``tile`` of :func:`restore` can be."""
     if isinstance(tile, bool) or not isinstance(tile, (int, str)):
         raise InputError(f"tile: expected {', '.join(MODES)} or a number of pixels, got {tile!r}")
     if isinstance(tile, int) and tile < 1:
         raise InputError(f"tile: {tile}, but a tile has at least one pixel")
     if isinstance(tile, str) and tile not in MODES:
         raise unknown_name("tile", tile, (*MODES, "a number of pixels"))
+
+
+def plan(
+    net: nn.Module, image: Tensor, tile: str | int = "auto", memory: int | None = None
+) -> Plan:
+    """How :func:`restore` will go about it; see there."""
+    streamable = _glsgn(net) is not None
+    check_tile(tile)
     if tile == "whole":
         return Plan("whole")
     if isinstance(tile, int) and not streamable:
@@ -157,7 +162,7 @@ def restore(
             - ``"auto"``: whole, or what fits into half of the memory that is free.
         overlap: Pixels that tiles share; an eighth of ``tile`` unless given. Not for GLSGN.
         amp: ``"bf16"`` or ``"fp16"``: autocast.
-        memory: Bytes that streaming may use on the device; by default 768 MiB on a CPU, and half of
+        memory: Bytes that streaming may use on the device; by default 512 MiB on a CPU, and half of
             what is free elsewhere. Maps beyond it go to unlinked temporary files.
         progress: Told which share of the work is done, up to 1.
         say: Told what was picked, and when memory ran out and less was tried.

@@ -72,7 +72,7 @@ def restore_streamed(
     Args:
         net: In eval mode, on ``device``.
         image: ``(N, 3, H, W)``, RGB in [0, 1], float32, on any device; read region by region.
-        area: Pixels that are worked on at once.
+        area: Pixels that pathway 1 works on at once; the others take as much memory.
         memory: Bytes on ``device`` for maps that are kept between the passes; more go to unlinked
             temporary files.
         device: Where to compute.
@@ -240,12 +240,13 @@ class _Stream:
         progress: Progress,
     ) -> None:
         self.net = net
+        self.locals = [cast(LocalPathway, pathway) for pathway in net.local_pathways]
         self.image = image
         self.workspace = workspace
         self.area = area
+        self.width = self.locals[0].encoder.stem.out_channels
         self.device = image.device
         self.progress = progress
-        self.locals = [cast(LocalPathway, pathway) for pathway in net.local_pathways]
         self.sizes = [(image.size[0] // s, image.size[1] // s) for s in PATHWAY_SCALES]
         quarter = self.sizes[-1]
         self.a_global = KeptMap(workspace, quarter, 1)
@@ -268,10 +269,20 @@ class _Stream:
         self._fuse()
 
     def regions(
-        self, size: tuple[int, int], grid: Grid, halo: int, scale: int = 0, align: int = COARSEST
+        self,
+        size: tuple[int, int],
+        grid: Grid,
+        halo: int,
+        width: int,
+        scale: int = 0,
+        align: int = COARSEST,
     ) -> list[Region]:
-        """Regions of a map, as large as the memory for work allows at a scale of a pathway."""
-        return regions(size, grid, halo=halo, area=self.area << scale, align=align)
+        """Regions of a map, so that maps of ``width`` channels take as much as pathway 1's.
+
+        At the scales of a pathway channels double as both sides are halved.
+        """
+        area = (self.area * self.width // width) << scale
+        return regions(size, grid, halo=halo, area=area, align=align)
 
     def each(
         self, found: list[Region], step: Callable[[Box, Box, int], None], downwards: bool = True
@@ -292,11 +303,11 @@ class _Stream:
             for kept, value in zip((self.b[-1], self.a_global, self.f_global), outputs):
                 kept.write(box, box.of(value, window))
 
-        self.each(self.regions(size, (1, 1), halo), step)
+        self.each(self.regions(size, (1, 1), halo, self.f_global.channels), step)
 
     def _fuse(self) -> None:
         kept = self.b[0]
-        found = self.regions(kept.size, (1, 1), kept.margin, align=FUSION_ALIGN)
+        found = self.regions(kept.size, (1, 1), kept.margin, self.width, align=FUSION_ALIGN)
         summed = isinstance(self.net.fusion, SumFusion)
 
         def step(box: Box, patch: Box, number: int) -> None:
@@ -332,7 +343,7 @@ class _LocalStream:
         self.guide = guide
         self.halo = _encoder_halo(self.pathway)
 
-        width = self.pathway.encoder.stem.out_channels
+        self.width = width = self.pathway.encoder.stem.out_channels
         margins = [_stage_halo(self.pathway.decoder, s) >> s for s in range(SCALES)]
         half_width = 2 * width
         if i + 1 < len(stream.locals):
@@ -396,14 +407,14 @@ class _LocalStream:
                 coarse = box.down(COARSEST)
                 self.attention.write(coarse, coarse.of(attention, window.down(COARSEST)))
 
-        found = stream.regions(self.size, pathway.grid, self.halo)
+        found = stream.regions(self.size, pathway.grid, self.halo, self.width)
         with self._replaced(self.previous and self.full, 0) as downwards:
             stream.each(found, step, downwards)
 
     def _replaced(self, kept: KeptMap | None, scale: int) -> AbstractContextManager[bool]:
         if kept is None:
             return nullcontext(True)
-        return kept.replaced(self.pathway.encoder.stem.out_channels << scale)
+        return kept.replaced(self.width << scale)
 
     def _decode(self, scale: int, kept: KeptMap | None, coarser: _Decoded | None) -> _Decoded:
         """One scale, in place of the encoder's feature; its statistics alone if that isn't kept."""
@@ -425,7 +436,7 @@ class _LocalStream:
             if kept is not None:
                 kept.write(at, x)
 
-        found = self.stream.regions(self.size, self.pathway.merged, halo, scale)
+        found = self.stream.regions(self.size, self.pathway.merged, halo, self.width, scale)
         with self._replaced(kept, scale) as downwards:
             self.stream.each(found, step, downwards)
         return _Decoded(kept, _affine(norm, sums) if norm is not None else None)
@@ -481,4 +492,4 @@ class _LocalStream:
             residual = box.of(pathway.head(x), window)
             self.output.write(box, stream.image.read(box, self.scale) + residual)
 
-        stream.each(stream.regions(self.size, pathway.merged, halo), step)
+        stream.each(stream.regions(self.size, pathway.merged, halo, self.width), step)
