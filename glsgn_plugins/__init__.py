@@ -5,7 +5,7 @@ BasicSR.
 """
 
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.inference import restore
+from glsgn_plugins.inference import restore, restore_array
 from glsgn_plugins.network import GLSGN, PathwayOutputs, glsgn_b, glsgn_l, glsgn_s
 
 __version__ = "0.1.0"
@@ -19,4 +19,5 @@ __all__ = [
     "glsgn_l",
     "glsgn_s",
     "restore",
+    "restore_array",
 ]

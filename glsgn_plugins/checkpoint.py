@@ -34,11 +34,13 @@ _allow_counter()
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Any:
-    """Load a checkpoint onto the CPU with ``weights_only=True``.
+    """Load a checkpoint onto the CPU with ``weights_only=True``, or a safetensors file.
 
     Raises:
         InputError: The file is missing, damaged, or holds more than tensors and plain values.
     """
+    if os.fspath(path).endswith(".safetensors"):
+        return _read_safetensors(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -57,6 +59,20 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
         raise InputError(
             f"{path}: damaged, perhaps cut short ({reason}); use an earlier one or copy it again"
         ) from None
+
+
+def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError:
+        raise InputError(f"{path}: reading it needs safetensors: pip install safetensors") from None
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such checkpoint file") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: damaged, perhaps cut short ({error}); copy it again") from None
 
 
 @contextmanager

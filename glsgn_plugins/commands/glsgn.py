@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from glsgn_plugins.commands import doctor
+from glsgn_plugins.commands import doctor, restore
 from glsgn_plugins.errors import InputError
 
-SUBCOMMANDS = (doctor,)
+SUBCOMMANDS = (doctor, restore)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference.memory import bytes_per_pixel, free_memory
 from glsgn_plugins.inference.stream import restore_streamed
-from glsgn_plugins.inference.tiled import restore_tiled
+from glsgn_plugins.inference.tiled import as_float, restore_tiled
 from glsgn_plugins.network import GLSGN
 
 LOGGER = logging.getLogger("glsgn_plugins")
@@ -150,8 +150,8 @@ def restore(
     Args:
         net: Any network from images to images of the same size, or of a whole multiple of it. It is
             put into eval mode for the time.
-        image: ``(N, 3, H, W)``, RGB in [0, 1], floating point, on any device: what is needed of it
-            is moved as it is needed.
+        image: ``(N, 3, H, W)``, RGB in [0, 1] in floating point, or uint8 up to 255; on any device:
+            what is needed of it is moved as it is needed.
         tile: How to go about it.
 
             - ``"whole"``: one forward.
@@ -174,10 +174,10 @@ def restore(
         InputError: An argument can't be used; it says which.
         RuntimeError: Memory ran out, and there is no smaller way.
     """
-    if image.ndim != 4 or not image.is_floating_point():
+    if image.ndim != 4 or not (image.is_floating_point() or image.dtype == torch.uint8):
         raise InputError(
-            f"expected images (N, 3, H, W) in floating point, RGB in [0, 1]; got {image.dtype} of "
-            f"shape {tuple(image.shape)}"
+            "expected images (N, 3, H, W), RGB, in floating point in [0, 1] or uint8; got "
+            f"{image.dtype} of shape {tuple(image.shape)}"
         )
     if amp is not None and amp not in AMP_TYPES:
         raise unknown_name("amp", amp, AMP_TYPES)
@@ -223,7 +223,7 @@ def restore(
 
 
 def _restore_whole(net: nn.Module, image: Tensor, device: torch.device) -> Tensor:
-    moved = image.to(device)
+    moved = as_float(image.to(device))
     if _glsgn(net) is not None:  # others may not take it
         moved = moved.contiguous(memory_format=torch.channels_last)
     return net(moved).to(image.device, torch.float32)

@@ -41,6 +41,7 @@ from glsgn_plugins.blocks import (
 from glsgn_plugins.fusion import LaplacianFusion, SumFusion
 from glsgn_plugins.inference.kept import KeptMap, Workspace
 from glsgn_plugins.inference.regions import Box, Region, patches_of, regions
+from glsgn_plugins.inference.tiled import as_float
 from glsgn_plugins.network import GLSGN, PATHWAY_SCALES, check_image, padded_size
 from glsgn_plugins.patches import Grid
 
@@ -71,7 +72,7 @@ def restore_streamed(
 
     Args:
         net: In eval mode, on ``device``.
-        image: ``(N, 3, H, W)``, RGB in [0, 1], float32, on any device; read region by region.
+        image: ``(N, 3, H, W)``, RGB in [0, 1], or uint8, on any device; read region by region.
         area: Pixels that pathway 1 works on at once; the others take as much memory.
         memory: Bytes on ``device`` for maps that are kept between the passes; more go to unlinked
             temporary files.
@@ -126,7 +127,7 @@ class _Image:
                 index = torch.arange(start, stop, device=part.device)
                 index = torch.where(index < length, index, 2 * (length - 1) - index)
                 part = part.index_select(dim, index - (length - part.shape[dim]))
-        x = part[None].to(self.device).contiguous(memory_format=torch.channels_last)
+        x = as_float(part[None].to(self.device)).contiguous(memory_format=torch.channels_last)
         while scale > 1:
             x = shrink(x, (x.shape[2] // 2, x.shape[3] // 2))
             scale //= 2

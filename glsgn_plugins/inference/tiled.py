@@ -39,6 +39,11 @@ def _join(canvas: Tensor, tile: Tensor, start: int, before: int, trust: int, dim
     )
 
 
+def as_float(x: Tensor) -> Tensor:
+    """Float32 in [0, 1], of that or of uint8."""
+    return x / 255 if x.dtype == torch.uint8 else x.float()
+
+
 @torch.no_grad()
 def restore_tiled(
     net: nn.Module,
@@ -54,7 +59,7 @@ def restore_tiled(
     Args:
         net: In eval mode, on ``device``; takes ``(N, C, h, w)`` and gives ``(N, C', s h, s w)``
             with a whole number s.
-        image: ``(N, C, H, W)``, float, on any device; only tiles of it are moved.
+        image: ``(N, C, H, W)``, float or uint8, on any device; only tiles of it are moved.
         tile: Rows and columns of a tile, or less where the image has less.
         overlap: Places that neighbouring tiles share at least, below ``tile``. A quarter at either
             side is left out, as it lacks surroundings; over the rest they are blended.
@@ -78,7 +83,7 @@ def restore_tiled(
     for i, top in enumerate(rows):
         for j, left in enumerate(cols):
             part = image[:, :, top : top + tile_size[0], left : left + tile_size[1]]
-            restored = net(part.to(device).contiguous()).to(image.device, torch.float32)
+            restored = net(as_float(part.to(device)).contiguous()).to(image.device, torch.float32)
             if output is None or strip is None:
                 scale = _scale(tile_size, restored)
                 shape = *restored.shape[:2], height * scale, width * scale
