@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from glsgn_plugins.commands import doctor, restore
+from glsgn_plugins.commands import doctor, export, restore
 from glsgn_plugins.errors import InputError
 
-SUBCOMMANDS = (doctor, restore)
+SUBCOMMANDS = (doctor, export, restore)
 
 
 def main(argv: list[str] | None = None) -> int:

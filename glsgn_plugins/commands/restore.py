@@ -40,7 +40,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--amp", choices=AMP_TYPES, help="half precision, on GPUs that are good at it"
     )
-    parser.add_argument("--compare", action="store_true", help="write NAME_compare.jpg, both in one")
+    parser.add_argument(
+        "--compare", action="store_true", help="write NAME_compare.jpg, both in one"
+    )
     parser.add_argument("--overwrite", action="store_true", help="make anew what is in OUT already")
     parser.set_defaults(run=run)
 

@@ -29,7 +29,7 @@ MEMORY = 512 * 2**20
 SHARE = 0.5
 """Of the free memory, what ``auto`` plans with."""
 
-CPU_AREA = 2**18
+CPU_AREA = 2**17
 """Pixels of a region on a CPU: maps of some megabytes, which caches and the allocator keep."""
 
 WHOLE_AREA = 2**20
