@@ -10,14 +10,14 @@ from conftest import BIN, run_command
 from test_network import trained_like
 
 from glsgn_plugins import GLSGN
+from glsgn_plugins.upstream import mend_basicsr
 
 TINY = {"widths": [4, 4, 6, 8]}
 
 
 def stock():
+    mend_basicsr()
     from basicsr.archs.srresnet_arch import MSRResNet
-
-    import glsgn_plugins.basicsr  # noqa: F401  # mends what keeps basicsr from being imported
 
     return MSRResNet(num_feat=4, num_block=1, upscale=1)
 

@@ -140,6 +140,14 @@ def _restore_all(
         def say(message: object) -> None:
             bar.write(f"glsgn restore: {message}", file=sys.stderr)
 
+        said = ""
+
+        def tell(plan: str) -> None:
+            nonlocal said
+            if plan != said:
+                say(plan)
+                said = plan
+
         for path, _ in jobs:
             try:
                 width, height = images.size_of(path)
@@ -155,9 +163,6 @@ def _restore_all(
 
             def progress(share: float, start: float = before, size: float = sizes[path]) -> None:
                 bar.update(start + share * size - bar.n)
-
-            def tell(plan: str, path: Path = path) -> None:
-                say(f"{path.name}, {plan}")
 
             bar.set_description(path.name)
             try:
