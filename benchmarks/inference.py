@@ -193,7 +193,7 @@ def main() -> None:
         f"{args.threads or torch.get_num_threads()} CPU threads, {args.amp or 'float32'}, "
         f"{date.today()}; medians of {args.repeats} passes (16K: one), largest memory.",
         "",
-        "| Network | Mode | Size | Heap | s | user s | system s | Peak beside in- and output (MiB) |",
+        "| Network | Mode | Size | Heap | s | user s | system s | Peak without images (MiB) |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     summary: dict[tuple[Any, ...], dict[str, Any]] = {}

@@ -240,13 +240,17 @@ def test_patches_are_those_of_split_patches():
 def test_regions_cover_each_place_once_and_keep_to_their_area(area):
     size, grid, halo = (96, 160), (2, 4), 8
     seen = torch.zeros(size)
-    for box, patch, number in regions(size, grid, halo=halo, area=area, align=4):
-        assert patch == patches_of(size, grid)[number]
+    found = regions(size, grid, halo=halo, area=area, align=4)
+    assert len({window.size for _, window, _ in found}) == 1
+    for box, window, number in found:
+        patch = patches_of(size, grid)[number]
+        assert window.cut(patch) == window
+        assert box.grown(halo, patch).cut(window) == box.grown(halo, patch)
         assert all(edge % 4 == 0 for edge in box)
         assert box.cut(patch) == box
         seen[box.top : box.bottom, box.left : box.right] += 1
-        rows, cols = box.grown(halo, patch).size
-        assert rows * cols <= max(area, (4 + 2 * halo) ** 2 * 2)
+        rows, cols = window.size
+        assert rows * cols <= max(area, (4 * halo) ** 2)
     assert (seen == 1).all()
 
 

@@ -54,16 +54,16 @@ class Box(NamedTuple):
 
 
 class Region(NamedTuple):
-    """A box to work out, and the patch that it lies in.
+    """A box to work out.
 
     Attributes:
         box: Its place.
-        patch: The patch's place; nothing is seen beyond it.
-        number: Which patch of the grid it is, row by row from 0.
+        window: What is looked at for it: at least what its halo takes in of its patch.
+        number: Which patch of the grid it lies in, row by row from 0.
     """
 
     box: Box
-    patch: Box
+    window: Box
     number: int
 
 
@@ -81,26 +81,27 @@ def _cuts(length: int, parts: int, align: int) -> list[int]:
 
 
 def regions(size: tuple[int, int], grid: Grid, *, halo: int, area: int, align: int) -> list[Region]:
-    """Cut each patch of a map into regions, so that none with its halo has more than ``area``.
+    """Cut each patch of a map into regions, so that no window has more than ``area``.
 
-    The cuts go through the whole map, and the regions come row by row.
+    The cuts go through the whole map, and the regions come row by row. All windows are of one size:
+    on CPUs each shape of a convolution costs time to set up, and memory from then on.
 
     Args:
         size: Rows and columns of the map.
         grid: Its patches.
         halo: What is seen around a region, within its patch.
-        area: Places of a region with its halo, unless that is less than is possible.
+        area: Places of a window, unless that is less than is possible.
         align: Regions begin and end at multiples of this, as patches do.
     """
     h, w = size[0] // grid[0], size[1] // grid[1]
     rows = cols = 1
 
     def seen(length: int, parts: int) -> int:
-        sides = min(parts - 1, 2)
-        return -(-length // parts) + sides * halo
+        longest = -(-(length // align) // parts) * align
+        return longest + min(parts - 1, 2) * halo
 
     while seen(h, rows) * seen(w, cols) > area:
-        # The longer side, unless it is at its least, or more of it would be halo than gets cut off.
+        # The longer side, unless it is at its least, or more would be halo than gets cut off.
         if (h / rows >= w / cols or w // cols <= align) and h // rows > align:
             rows += 1
         elif w // cols > align:
@@ -109,12 +110,23 @@ def regions(size: tuple[int, int], grid: Grid, *, halo: int, area: int, align: i
             break
         if max(h / rows, w / cols) < 2 * halo:
             break
-    row_cuts = [r * h + cut for r in range(grid[0]) for cut in _cuts(h, rows, align)[:-1]]
-    col_cuts = [c * w + cut for c in range(grid[1]) for cut in _cuts(w, cols, align)[:-1]]
-    patches = patches_of(size, grid)
+    across = _spans(w, grid[1], cols, align, halo, seen(w, cols))
+    return [
+        Region(Box(top, bottom, left, right), Box(*see_rows, *see_cols), i * grid[1] + j)
+        for i, top, bottom, see_rows in _spans(h, grid[0], rows, align, halo, seen(h, rows))
+        for j, left, right, see_cols in across
+    ]
+
+
+def _spans(
+    length: int, patches: int, parts: int, align: int, halo: int, seen: int
+) -> list[tuple[int, int, int, tuple[int, int]]]:
+    """Along one side: the patch, where a part begins and ends, and where its window does."""
     found = []
-    for top, bottom in pairwise([*row_cuts, size[0]]):
-        for left, right in pairwise([*col_cuts, size[1]]):
-            number = top // h * grid[1] + left // w
-            found.append(Region(Box(top, bottom, left, right), patches[number], number))
+    for patch in range(patches):
+        first = patch * length
+        for start, stop in pairwise(_cuts(length, parts, align)):
+            see = min(max(start - halo, 0), length - min(seen, length))
+            window = first + see, first + see + min(seen, length)
+            found.append((patch, first + start, first + stop, window))
     return found

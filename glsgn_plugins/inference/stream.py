@@ -266,8 +266,10 @@ class _Stream:
             previous = f if passes_on else None
             if not passes_on and f.kept is not None:
                 f.kept.free()
-        self.f_global.free()
+        for kept in (self.f_global, self.a_global):
+            kept.free()
         self._fuse()
+        self.progress(1.0)
 
     def regions(
         self,
@@ -298,8 +300,7 @@ class _Stream:
         size = self.sizes[-1]
         halo = _global_halo(self.net.global_pathway)
 
-        def step(box: Box, patch: Box, number: int) -> None:
-            window = box.grown(halo, patch)
+        def step(box: Box, window: Box, number: int) -> None:
             outputs = self.net.global_pathway(self.image.read(window, PATHWAY_SCALES[-1]))
             for kept, value in zip((self.b[-1], self.a_global, self.f_global), outputs):
                 kept.write(box, box.of(value, window))
@@ -311,8 +312,7 @@ class _Stream:
         found = self.regions(kept.size, (1, 1), kept.margin, self.width, align=FUSION_ALIGN)
         summed = isinstance(self.net.fusion, SumFusion)
 
-        def step(box: Box, patch: Box, number: int) -> None:
-            window = box.grown(kept.margin, patch)
+        def step(box: Box, window: Box, number: int) -> None:
             places = [(window.down(s), s) for s in PATHWAY_SCALES]
             outputs = [b.read(at, self.device) for b, (at, _) in zip(self.b, places)]
             images = [self.image.read(*place) for place in places] if summed else []
@@ -368,6 +368,8 @@ class _LocalStream:
     def run(self) -> tuple[_Decoded, KeptMap]:
         """F_i and A_i; B_i is written."""
         self._encode()
+        if self.guide is not None:
+            self.guide.free()
         quarter = self._decode(2, self.quarter, None)
         half = self._decode(1, self.half, quarter)
         self.quarter.free()
@@ -381,8 +383,7 @@ class _LocalStream:
         pathway, stream, scale = self.pathway, self.stream, self.scale
         device = stream.device
 
-        def step(box: Box, patch: Box, number: int) -> None:
-            window = box.grown(self.halo, patch)
+        def step(box: Box, window: Box, number: int) -> None:
             guides = []
             if pathway.attention is not None:
                 size = window.down(COARSEST).size
@@ -426,12 +427,9 @@ class _LocalStream:
         halo = _stage_halo(decoder, scale)
         sums: dict[int, _Sums] = {}
 
-        def step(box: Box, patch: Box, number: int) -> None:
-            window = box.grown(halo, patch)
+        def step(box: Box, window: Box, number: int) -> None:
             at = box.down(1 << scale)
-            x = at.of(
-                self._feature(scale, kept, coarser, window, patch, number), window.down(1 << scale)
-            )
+            x = at.of(self._feature(scale, kept, coarser, window, number), window.down(1 << scale))
             if norm is not None:
                 sums[number] = _joined(sums[number], _sums(x)) if number in sums else _sums(x)
             if kept is not None:
@@ -448,7 +446,6 @@ class _LocalStream:
         kept: KeptMap | None,
         coarser: _Decoded | None,
         window: Box,
-        patch: Box,
         number: int,
     ) -> Tensor:
         """What a scale of the decoder makes of a window, up to its Patch Norm."""
@@ -484,12 +481,11 @@ class _LocalStream:
         pathway, stream = self.pathway, self.stream
         halo = 1 if full.kept is not None else _stage_halo(pathway.decoder, 0, head=True)
 
-        def step(box: Box, patch: Box, number: int) -> None:
-            window = box.grown(halo, patch)
+        def step(box: Box, window: Box, number: int) -> None:
             if full.kept is not None:
                 x = full.read(window, number, stream.device)
             else:
-                x = full.normed(self._feature(0, None, half, window, patch, number), number)
+                x = full.normed(self._feature(0, None, half, window, number), number)
             residual = box.of(pathway.head(x), window)
             self.output.write(box, stream.image.read(box, self.scale) + residual)
 
