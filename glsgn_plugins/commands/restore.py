@@ -107,7 +107,7 @@ def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
         return
     if path.is_dir():
         inside = [p for p in _walk(path, output) if p.suffix.lower() in images.SAVERS]
-        yield from ((p, p.relative_to(path)) for p in inside)
+        yield from ((p, p.relative_to(path.absolute())) for p in inside)
     else:
         inside = [Path(name) for name in sorted(glob.glob(given, recursive=True))]
         inside = [p for p in inside if p.is_file() and p.suffix.lower() in images.SAVERS]
@@ -118,11 +118,14 @@ def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _walk(folder: Path, but: Path) -> list[Path]:
+    """Files in a folder and below, but for those in the output folder and hidden ones."""
+
     def fail(error: OSError) -> None:
         raise InputError(f"{error.filename}: can't be read ({error.strerror})")
 
     found = []
-    for root, folders, names in os.walk(folder, onerror=fail):
+    but = but.absolute()
+    for root, folders, names in os.walk(folder.absolute(), onerror=fail):
         folders[:] = [f for f in folders if not f.startswith(".") and Path(root, f) != but]
         found += [Path(root, name) for name in names if not name.startswith(".")]
     return sorted(found)
