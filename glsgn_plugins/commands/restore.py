@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import glob
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import torch
 
@@ -58,7 +61,11 @@ def run(args: argparse.Namespace) -> int:
     if len(left) < len(jobs):
         print(f"{len(jobs) - len(left)} of {len(jobs)} are in {args.output} already")
     net = read_glsgn(args.weights).to(memory_format=torch.channels_last).to(device)
-    return _restore_all(net, left, tile, args)
+    try:
+        return _restore_all(net, left, tile, args)
+    except KeyboardInterrupt:
+        print("glsgn restore: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _device(name: str | None) -> torch.device:
@@ -131,6 +138,30 @@ def _walk(folder: Path, but: Path) -> list[Path]:
     return sorted(found)
 
 
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Yields what raises KeyboardInterrupt once Ctrl-C was pressed.
+
+    Python raises it too, where it is; but in what libvips calls, it is only printed.
+    """
+    pressed = False
+
+    def press(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _restore_all(
     net: GLSGN, jobs: list[tuple[Path, Path]], tile: str | int, args: argparse.Namespace
 ) -> int:
@@ -138,7 +169,7 @@ def _restore_all(
 
     failed = 0
     sizes: dict[Path, float] = {}
-    with tqdm(unit="MP", bar_format=BAR, disable=None) as bar:
+    with tqdm(unit="MP", bar_format=BAR, disable=None) as bar, _interruptible() as check:
 
         def say(message: object) -> None:
             bar.write(f"glsgn restore: {message}", file=sys.stderr)
@@ -165,6 +196,7 @@ def _restore_all(
             before = bar.n
 
             def progress(share: float, start: float = before, size: float = sizes[path]) -> None:
+                check()
                 bar.update(start + share * size - bar.n)
 
             bar.set_description(path.name)
@@ -177,9 +209,6 @@ def _restore_all(
                 if args.compare:
                     both = target.with_name(f"{target.name}_compare.jpg")
                     images.compare(both, photograph.pixels, restored)
-            except KeyboardInterrupt:
-                say("interrupted; the same command goes on from here")
-                return INTERRUPTED
             except InputError as error:
                 failed += 1
                 say(
