@@ -5,6 +5,7 @@ BasicSR, ``glsgn_plugins.mmagic`` in MMagic.
 """
 
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.inference import restore, restore_array
 from glsgn_plugins.network import GLSGN, PathwayOutputs, glsgn_b, glsgn_l, glsgn_s
 
 __version__ = "0.1.0"
@@ -17,4 +18,6 @@ __all__ = [
     "glsgn_b",
     "glsgn_l",
     "glsgn_s",
+    "restore",
+    "restore_array",
 ]

@@ -20,6 +20,11 @@ from glsgn_plugins.patches import Grid, merge_patches, split_patches
 SCALES = 3
 """Scales of every encoder and decoder: 1, 1/2 and 1/4 of the pathway's input (our choice)."""
 
+MOMENTS_CHUNK = 2**16
+"""Places whose squares are summed at once on a CPU: some megabytes, which caches hold."""
+
+_compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # torch 2.3 and later
+
 NEAR_ZERO = 2e-6
 """Standard deviation of the weights whose output must start near 0, yet pass a gradient on."""
 
@@ -53,6 +58,34 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(self.act(self.conv1(x)))
 
 
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance over the places of ``(N, C, H, W)``: ``(N, C)`` each, float32."""
+    if x.device.type != "cpu" or torch.is_grad_enabled() or _compiling():
+        var, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
+        return mean, var
+    # torch.var_mean is about ten times slower than this on a CPU (two cores, 16 channels in
+    # channels_last), and batch_norm's statistics are off by 1 % at 4K.
+    n, c = x.shape[:2]
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    places = 0 if last else 1
+    mean = torch.empty(n, c)
+    var = torch.empty(n, c)
+    for i, sample in enumerate(x):
+        flat = sample.permute(1, 2, 0).reshape(-1, c) if last else sample.reshape(c, -1)
+        chunks = flat.split(MOMENTS_CHUNK, dim=places)
+        count = flat.shape[places]
+        mean[i] = sum(chunk.sum(places, dtype=torch.float32) for chunk in chunks) / count
+        centre = mean[i] if last else mean[i, :, None]
+        var[i] = sum((chunk - centre).square_().sum(places) for chunk in chunks) / count
+    return mean, var
+
+
+def rescale(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """``x * scale + shift`` for ``(N, C, H, W)`` and ``(N, C)``, in the type of ``x``."""
+    scale, shift = scale[:, :, None, None].to(x.dtype), shift[:, :, None, None].to(x.dtype)
+    return torch.addcmul(shift, x, scale)
+
+
 class PatchNorm(nn.Module):
     """Normalise each channel, with the statistics of all patches of an image in common.
 
@@ -74,7 +107,7 @@ class PatchNorm(nn.Module):
 
     def forward(self, x: Tensor, patches: int) -> Tensor:
         """``x``: ``(N * patches, width, h, w)``, of which ``patches`` in a row are one image's."""
-        var, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
+        mean, var = moments(x)
         if self.pooled and patches > 1:
             c = x.shape[1]
             means = mean.reshape(-1, patches, c)
@@ -83,11 +116,12 @@ class PatchNorm(nn.Module):
             var = var.reshape(-1, patches, c).mean(dim=1, keepdim=True) + between
             mean = mean.expand(-1, patches, -1).reshape(-1, c)
             var = var.expand(-1, patches, -1).reshape(-1, c)
+        return rescale(x, *self.affine(mean, var))
+
+    def affine(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift, float32, for statistics ``(..., width)``."""
         scale = self.weight.float() * torch.rsqrt(var + self.eps)
-        shift = self.bias.float() - mean * scale
-        return torch.addcmul(
-            shift[:, :, None, None].to(x.dtype), x, scale[:, :, None, None].to(x.dtype)
-        )
+        return scale, self.bias.float() - mean * scale
 
     def extra_repr(self) -> str:
         return f"{self.weight.numel()}, pooled={self.pooled}"
@@ -154,16 +188,18 @@ class Encoder(nn.Module):
             injected: Features of other pathways by name; those not asked for are left out.
         """
         features: list[Tensor] = []
-        x = self.stem(x)
-        for scale, stage in enumerate(self.stages):
-            if scale:
-                x = self.downs[scale - 1](x)
-            for name, conv in self.injections.items():
-                if self.injection_scales[name] == scale:
-                    x = x + conv(injected[name])
-            x = stage(x)
+        for scale in range(SCALES):
+            x = self.step(scale, x, injected)
             features.append(x)
         return features
+
+    def step(self, scale: int, x: Tensor, injected: Mapping[str, Tensor]) -> Tensor:
+        """The feature at one scale, from that of the scale before, or from the image."""
+        x = self.downs[scale - 1](x) if scale else self.stem(x)
+        for name, conv in self.injections.items():
+            if self.injection_scales[name] == scale:
+                x = x + conv(injected[name])
+        return self.stages[scale](x)
 
 
 class Decoder(nn.Module):
@@ -196,16 +232,19 @@ class Decoder(nn.Module):
 
         Returns the decoded feature at full scale, and the one at half scale that is passed on.
         """
-        x = features[-1]
+        x: Tensor | None = None
         decoded: list[Tensor] = []
         for scale in reversed(range(SCALES)):
-            if scale < SCALES - 1:
-                x = self.ups[scale](x) + features[scale]
-            x = self.stages[scale](x)
+            x = self.step(scale, features[scale], x)
             if self.norms:
                 x = self.norms[scale](x, patches)
             decoded.append(x)
         return decoded[-1], decoded[-2]
+
+    def step(self, scale: int, feature: Tensor, coarser: Tensor | None) -> Tensor:
+        """One scale up to its Patch Norm: the encoder's feature and what was decoded before."""
+        x = feature if coarser is None else self.ups[scale](coarser) + feature
+        return self.stages[scale](x)
 
 
 class GlobalPathway(nn.Module):
@@ -286,18 +325,30 @@ class LocalPathway(nn.Module):
             f_previous: F_(i-1) on this pathway's grid, at its full scale.
             *guides: A_g and, past the first pathway, A_(i-1): whole maps at least as large as E_i.
         """
-        injected = {"from_global": split_patches(f_global, self.grid)}
-        if f_previous is not None:
-            injected["from_previous"] = f_previous
-        features = self.encoder(split_patches(image, self.grid), injected)
-        attention = None
-        if self.attention is not None:
-            size = (image.shape[2] >> (SCALES - 1), image.shape[3] >> (SCALES - 1))
-            local = [split_patches(shrink(guide, size), self.grid) for guide in guides]
-            attention = self.attention(features[-1], *local)
-            features[-1] = features[-1] * attention
+        size = (image.shape[2] >> (SCALES - 1), image.shape[3] >> (SCALES - 1))
+        features, attention = self.encode_patches(
+            split_patches(image, self.grid),
+            split_patches(f_global, self.grid),
+            f_previous,
+            *(split_patches(shrink(guide, size), self.grid) for guide in guides),
+        )
+        if attention is not None:
             attention = merge_patches(attention, self.grid)
         return [merge_patches(f, self.grid, self.merged) for f in features], attention
+
+    def encode_patches(
+        self, image: Tensor, f_global: Tensor, f_previous: Tensor | None, *guides: Tensor
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """:meth:`encode` on patches ``(patches, C, h, w)``; ``guides`` in the size of E_i."""
+        injected = {"from_global": f_global}
+        if f_previous is not None:
+            injected["from_previous"] = f_previous
+        features = self.encoder(image, injected)
+        if self.attention is None:
+            return features, None
+        attention = self.attention(features[-1], *guides)
+        features[-1] = features[-1] * attention
+        return features, attention
 
     def decode(self, image: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """B_i ``(N, 3, H, W)``, and F_i at half scale on ``merged``."""

@@ -105,6 +105,7 @@ class GLSGN(nn.Module):
         self.size_multiple = _size_multiple(self.grids)
         self.return_pathways = return_pathways
         self.checkpointing = checkpointing
+        self.local_features = local_features
 
         *local_widths, global_width = widths
         self.global_pathway = GlobalPathway(global_width, blocks)
@@ -140,7 +141,7 @@ class GLSGN(nn.Module):
         Raises:
             InputError: The shape is another.
         """
-        height, width = _check_image(lq)
+        height, width = check_image(lq)
         image = _pad(lq, self.size_multiple)
         rows, cols = image.shape[2:]
         half = shrink(image, (rows // 2, cols // 2))
@@ -163,11 +164,7 @@ class GLSGN(nn.Module):
         outputs.append(b_global)
         attentions.append(a_global)
 
-        if isinstance(self.fusion, SumFusion):
-            changes = (b - i for b, i in zip(outputs[1:], (half, quarter, quarter)))
-            restored = self.fusion(outputs[0], *changes)
-        else:
-            restored = self.fusion(*outputs)
+        restored = self.fuse(outputs, (image, half, quarter, quarter))
         restored = restored[:, :, :height, :width]
         if not (self.training and self.return_pathways):
             return restored
@@ -176,6 +173,13 @@ class GLSGN(nn.Module):
             for b, s in zip((*outputs, quarter), (*PATHWAY_SCALES, PATHWAY_SCALES[-1]))
         )
         return PathwayOutputs(restored, tuple(cropped), tuple(attentions), lq_global)
+
+    def fuse(self, outputs: Sequence[Tensor], images: Sequence[Tensor]) -> Tensor:
+        """B_out, ``(N, 3, H, W)``, of B_1, B_2, B_3, B_g and the images that they were made of."""
+        if isinstance(self.fusion, SumFusion):
+            changes = (b - image for b, image in zip(outputs[1:], images[1:]))
+            return self.fusion(outputs[0], *changes)
+        return self.fusion(*outputs)
 
 
 def _check_counts(name: str, values: Sequence[int], length: int) -> None:
@@ -213,7 +217,8 @@ def _size_multiple(grids: Sequence[Grid]) -> Grid:
     return rows, cols
 
 
-def _check_image(lq: Tensor) -> tuple[int, int]:
+def check_image(lq: Tensor) -> tuple[int, int]:
+    """Rows and columns of what :meth:`GLSGN.forward` takes; InputError where it doesn't."""
     if lq.ndim != 4 or lq.shape[1] != 3:
         raise InputError(
             f"GLSGN expects images of shape (N, 3, H, W), RGB in [0, 1]; got {tuple(lq.shape)}"
@@ -226,15 +231,28 @@ def _check_image(lq: Tensor) -> tuple[int, int]:
     return height, width
 
 
-def _pad(x: Tensor, multiple: Grid) -> Tensor:
-    """Reflect ``(N, C, H, W)`` at the bottom and right up to a multiple."""
-    rows, cols = -x.shape[2] % multiple[0], -x.shape[3] % multiple[1]
-    if rows >= x.shape[2] or cols >= x.shape[3]:
+def padded_size(size: tuple[int, int], multiple: Grid) -> tuple[int, int]:
+    """Rows and columns up to a multiple.
+
+    Raises:
+        InputError: The image is too small to be padded so by reflection.
+    """
+    rows, cols = -size[0] % multiple[0], -size[1] % multiple[1]
+    if rows >= size[0] or cols >= size[1]:
         raise InputError(
-            f"an image of {x.shape[2]}x{x.shape[3]} is too small for these patch grids, which need "
+            f"an image of {size[0]}x{size[1]} is too small for these patch grids, which need "
             f"a multiple of {multiple[0]}x{multiple[1]}; use smaller grids or a larger image"
         )
-    return F.pad(x, (0, cols, 0, rows), mode="reflect") if rows or cols else x
+    return size[0] + rows, size[1] + cols
+
+
+def _pad(x: Tensor, multiple: Grid) -> Tensor:
+    """Reflect ``(N, C, H, W)`` at the bottom and right up to a multiple."""
+    height, width = x.shape[2:]
+    rows, cols = padded_size((height, width), multiple)
+    if (rows, cols) == (height, width):
+        return x
+    return F.pad(x, (0, cols - width, 0, rows - height), mode="reflect")
 
 
 def glsgn_s(**options: Any) -> GLSGN:

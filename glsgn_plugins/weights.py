@@ -17,8 +17,8 @@ from glsgn_plugins.network import GLSGN
 
 Weights = dict[str, Tensor]
 
-GENERATORS = ("generator_ema.", "generator.")
-"""What MMagic's models put before the network's keys; the first found is taken."""
+PREFIXES = ("generator_ema.", "generator.", "module.")
+"""What MMagic's models, and ranks, put before the network's keys; the first found is taken."""
 
 KNOWN = (
     "a checkpoint of BasicSR (params_ema, params) or MMagic (state_dict), a state dict, or "
@@ -60,7 +60,7 @@ def read_weights(path: Path) -> Found:
         found, place = _read_safetensors(path), "the file"
     else:
         found, place = _inside(path, read_checkpoint(path, mmengine_globals(_History)))
-    for prefix in GENERATORS:
+    for prefix in PREFIXES:
         if any(key.startswith(prefix) for key in found):
             found = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
             place = f"{prefix[:-1]} in {place}"
@@ -86,12 +86,12 @@ def _inside(path: Path, checkpoint: Any) -> tuple[Mapping[str, Any], str]:
     raise InputError(f"{path}: expected {KNOWN}; it holds {held}")
 
 
-def options_of(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
+def options_of(weights: Mapping[str, Tensor], source: Path | str) -> dict[str, Any]:
     """Options of the GLSGN that weights are of; every key and shape is checked against it.
 
     Args:
         weights: A state dict.
-        path: For the message.
+        source: For the message.
 
     Returns:
         Options of :class:`~glsgn_plugins.network.GLSGN`, as far as weights show them: ``grids``,
@@ -108,7 +108,7 @@ def options_of(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
     counts = [sum(scale == str(k) for scale, _ in blocks) for k in range(SCALES)]
     if any(stem is None for stem in stems) or 0 in counts:
         shown = ", ".join(list(weights)[:3]) or "nothing"
-        raise InputError(f"{path}: no weights of GLSGN; its keys begin with {shown}")
+        raise InputError(f"{source}: no weights of GLSGN; its keys begin with {shown}")
     options: dict[str, Any] = {
         "widths": [len(stem) for stem in stems if stem is not None],
         "blocks": counts,
@@ -130,10 +130,36 @@ def options_of(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
     problems = [f"{what} {', '.join(keys[:3])}" for what, keys in wrong.items() if keys]
     if problems:
         raise InputError(
-            f"{path}: not the weights of GLSGN(widths={options['widths']}, "
+            f"{source}: not the weights of GLSGN(widths={options['widths']}, "
             f"blocks={options['blocks']}), which its first layers are of: {'; '.join(problems)}"
         )
     return options
+
+
+def glsgn_from(weights: Mapping[str, Tensor], source: Path | str) -> GLSGN:
+    """The network that weights are of, with them, in float32 and eval mode on the CPU.
+
+    Args:
+        weights: A state dict.
+        source: For the message.
+
+    Raises:
+        InputError: As of :func:`options_of`.
+    """
+    options = options_of(weights, source)
+    with torch.device("meta"):
+        net = GLSGN(**options)
+    net.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
+    return net.eval()
+
+
+def read_glsgn(path: Path | str) -> GLSGN:
+    """The network in a file, as of :func:`read_weights`, in eval mode on the CPU.
+
+    Raises:
+        InputError: Likewise.
+    """
+    return glsgn_from(read_weights(Path(path)).weights, path)
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:

@@ -24,6 +24,11 @@ def set_in(*path, value):
     return edit
 
 
+def stock_model(opt):
+    opt["model_type"] = "SRModel"
+    opt["train"].pop("pathway_opt")
+
+
 OPTION_ERRORS = {
     "arch": (set_in("network_g", "type", value="GLSNG"), "network_g.type: 'GLSNG'", "'GLSGN'"),
     "model": (set_in("model_type", value="GLSGNmodel"), "model_type: 'GLSGNmodel'", "'GLSGNModel'"),
@@ -46,6 +51,18 @@ OPTION_ERRORS = {
         lambda opt: rename(opt["network_g"], "widths", "width"),
         "network_g.width (GLSGN)",
         "'widths'",
+    ),
+    "tile": (
+        set_in("val", "tile", value="streem"),
+        "val.tile: 'streem' does not exist",
+        "'stream'",
+    ),
+    "no tile": (set_in("val", "tile", value=-4), "val.tile: -4", "at least one pixel"),
+    "overlap": (set_in("val", "tile_overlap", value="8px"), "val.tile_overlap", "'8px'"),
+    "stock model's tile": (
+        lambda opt: (stock_model(opt), opt["val"].update(tile=64)),
+        "val.tile: SRModel",
+        "model_type: TiledSRModel",
     ),
     "model key": (set_in("train", "grad_clipp", value=1), "train.grad_clipp", "'grad_clip'"),
     "loss key": (

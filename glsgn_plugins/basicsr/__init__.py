@@ -1,6 +1,7 @@
 """GLSGN in BasicSR: importing this package registers everything.
 
-``ARCH_REGISTRY``: ``GLSGN``. ``MODEL_REGISTRY``: ``GLSGNModel``, ``GLSGNGANModel``.
+``ARCH_REGISTRY``: ``GLSGN``. ``MODEL_REGISTRY``: ``GLSGNModel``, ``GLSGNGANModel``,
+``TiledSRModel``.
 ``DATASET_REGISTRY``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``.
 ``LOSS_REGISTRY``: the losses of :mod:`glsgn_plugins.losses`. ``METRIC_REGISTRY``:
 ``calculate_lpips``, ``calculate_seam``. The mends of :mod:`glsgn_plugins.upstream` for BasicSR are
@@ -24,6 +25,7 @@ from glsgn_plugins.basicsr.datasets import (  # noqa: E402
 )
 from glsgn_plugins.basicsr.gan_model import GLSGNGANModel  # noqa: E402
 from glsgn_plugins.basicsr.model import GLSGNModel  # noqa: E402
+from glsgn_plugins.basicsr.tiled_model import TiledSRModel  # noqa: E402
 from glsgn_plugins.network import GLSGN  # noqa: E402
 
 ARCH_REGISTRY.register(GLSGN)
@@ -43,6 +45,7 @@ __all__ = [
     "GLSGN",
     "GLSGNGANModel",
     "GLSGNModel",
+    "TiledSRModel",
     "UHDPairedDataset",
     "UHDSynthesisDataset",
     "UHR4KDataset",

@@ -1,4 +1,4 @@
-"""``GLSGNModel``: BasicSR's ``SRModel`` with every pathway supervised."""
+"""``GLSGNModel``: ``TiledSRModel`` with every pathway supervised."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import Any
 
 import torch
 from basicsr.losses import build_loss
-from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 
+from glsgn_plugins.basicsr.tiled_model import TiledSRModel
 from glsgn_plugins.errors import InputError, NonFiniteLossError, unknown_name
+from glsgn_plugins.inference import AMP_TYPES
 from glsgn_plugins.losses import loss_terms
 from glsgn_plugins.network import PathwayOutputs
-
-AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def amp_type(name: str | None) -> torch.dtype | None:
@@ -33,10 +32,10 @@ def amp_type(name: str | None) -> torch.dtype | None:
 
 
 @MODEL_REGISTRY.register()
-class GLSGNModel(SRModel):
+class GLSGNModel(TiledSRModel):
     """Trains GLSGN: the restored image and each pathway against the truth, and with each other.
 
-    Beside those of ``SRModel`` it takes these options under ``train``:
+    Beside those of ``TiledSRModel`` it takes these options under ``train``:
 
     - ``pixel_opt``: a loss of the restored image, or ``type: GLSGNLoss``, the full objective.
     - ``pathway_opt``: one over all pathways, ``PathwayReconstructionLoss`` or a consistency, say.
@@ -63,8 +62,6 @@ class GLSGNModel(SRModel):
     )
     """Every option there is under ``train``."""
 
-    lq: Tensor
-    gt: Tensor
     schedulers: list[Any]
 
     def __init__(self, opt: dict[str, Any]) -> None:

@@ -30,7 +30,9 @@ from glsgn_plugins.basicsr.datasets import FromOptions
 from glsgn_plugins.basicsr.gan_model import GLSGNGANModel
 from glsgn_plugins.basicsr.images import check_files, check_pairs
 from glsgn_plugins.basicsr.model import GLSGNModel, amp_type
+from glsgn_plugins.basicsr.tiled_model import TiledSRModel
 from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.inference import check_tile
 from glsgn_plugins.network import GLSGN, MIN_SIZE
 from glsgn_plugins.shipped import find_shipped
 
@@ -115,6 +117,7 @@ def check_options(opt: Options, train: bool) -> None:
             f"model_type: {model.__name__} trains GLSGN, but network_g.type is "
             f"'{opt['network_g']['type']}'; use model_type: SRModel for it"
         )
+    _check_tile(opt.get("val") or {}, model, ours)
     for phase, dataset in opt["datasets"].items():
         _check_dataset(phase, dataset, train and phase == "train", ours)
 
@@ -228,6 +231,24 @@ def _check_scheduler(train: Options) -> None:
             f"train.scheduler.periods: their sum, {sum(scheduler['periods'])}, is less than "
             f"train.total_iter, {train['total_iter']}; the schedule would run out in mid-training"
         )
+
+
+def _check_tile(val: Options, model: type, ours: bool) -> None:
+    for key in ("tile", "tile_overlap"):
+        if val.get(key) is not None and not issubclass(model, TiledSRModel):
+            raise InputError(
+                f"val.{key}: {model.__name__} restores whole images alone; use model_type: "
+                "TiledSRModel, which trains as SRModel does"
+            )
+    try:
+        check_tile(val.get("tile", "auto"))
+    except InputError as error:
+        raise InputError(f"val.{error}") from None
+    if val.get("tile") == "stream" and not ours:
+        raise InputError("val.tile: stream works with GLSGN alone; use auto, whole or pixels")
+    overlap = val.get("tile_overlap")
+    if overlap is not None and (not isinstance(overlap, int) or overlap < 0):
+        raise InputError(f"val.tile_overlap: expected a number of pixels, got {overlap!r}")
 
 
 def _check_exists(place: str, value: str, exists: Callable[[Path], bool]) -> None:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 
-from glsgn_plugins.commands import convert, doctor, path, prepare, preview, synthesize
+from glsgn_plugins.commands import (
+    convert,
+    doctor,
+    export,
+    path,
+    prepare,
+    preview,
+    restore,
+    synthesize,
+)
 from glsgn_plugins.errors import InputError
 
 DATA_PACKAGES = ("cv2", "PIL", "tqdm")
-SUBCOMMANDS = (doctor, path, convert, synthesize, prepare, preview)
+SUBCOMMANDS = (doctor, path, restore, convert, export, synthesize, prepare, preview)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,7 +2,8 @@
 
 A config does so by ``custom_imports = dict(imports=["glsgn_plugins.mmagic"])``.
 
-``MODELS``: ``GLSGN``, ``GLSGNRestorer`` and the losses of :mod:`glsgn_plugins.losses`.
+``MODELS``: ``GLSGN``, ``GLSGNRestorer``, ``TiledEditModel`` and the losses of
+:mod:`glsgn_plugins.losses`.
 ``DATASETS``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``. ``TRANSFORMS``:
 ``UHDCrop``, ``UHDDegradation``. ``METRICS``: ``LPIPS``, ``Seam``. The mends of
 :mod:`glsgn_plugins.upstream` for MMagic are applied first, so that it imports, and loads and saves
@@ -26,6 +27,7 @@ from glsgn_plugins.mmagic.datasets import (  # noqa: E402
 )
 from glsgn_plugins.mmagic.metrics import LPIPS, Seam  # noqa: E402
 from glsgn_plugins.mmagic.restorer import GLSGNRestorer  # noqa: E402
+from glsgn_plugins.mmagic.tiled_model import TiledEditModel  # noqa: E402
 from glsgn_plugins.mmagic.transforms import UHDCrop, UHDDegradation  # noqa: E402
 from glsgn_plugins.network import GLSGN  # noqa: E402
 
@@ -45,6 +47,7 @@ __all__ = [
     "LPIPS",
     "GLSGNRestorer",
     "Seam",
+    "TiledEditModel",
     "UHDCrop",
     "UHDDegradation",
     "UHDPairedDataset",

@@ -1,20 +1,20 @@
-"""``GLSGNRestorer``: MMagic's ``BaseEditModel`` with every pathway supervised."""
+"""``GLSGNRestorer``: ``TiledEditModel`` with every pathway supervised."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from mmagic.models import BaseEditModel
 from mmagic.registry import MODELS
 from torch import Tensor
 
 from glsgn_plugins.errors import InputError, NonFiniteLossError
 from glsgn_plugins.losses import loss_terms
+from glsgn_plugins.mmagic.tiled_model import TiledEditModel
 
 
 @MODELS.register_module()
-class GLSGNRestorer(BaseEditModel):
+class GLSGNRestorer(TiledEditModel):
     """Trains GLSGN: the restored image and each pathway against the truth, and with each other.
 
     Each term of the losses is logged apart, as ``loss_`` and its name; training takes their sum.
@@ -25,7 +25,7 @@ class GLSGNRestorer(BaseEditModel):
         pixel_loss: A loss of the restored image, or ``type="GLSGNLoss"``, the full objective.
         pathway_loss: One over all pathways, ``PathwayReconstructionLoss`` or a consistency, say.
         options: ``train_cfg``, ``test_cfg``, ``init_cfg`` and ``data_preprocessor`` of
-            ``BaseEditModel``. Images must reach the network as RGB in [0, 1]:
+            ``TiledEditModel``. Images must reach the network as RGB in [0, 1]:
             ``dict(type="DataPreprocessor", mean=[0] * 3, std=[255] * 3,
             output_channel_order="RGB")``.
 

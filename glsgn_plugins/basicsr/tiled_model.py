@@ -1,0 +1,113 @@
+"""``TiledSRModel``: BasicSR's ``SRModel`` with validation in pieces, shared out between ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from glsgn_plugins.inference import restore
+
+
+class _Share(Subset[Any]):
+    """The images of one rank."""
+
+    def __init__(self, dataset: Any, rank: int, ranks: int) -> None:
+        super().__init__(dataset, range(rank, len(dataset), ranks))
+        self.opt = dataset.opt
+
+
+@MODEL_REGISTRY.register()
+class TiledSRModel(SRModel):
+    """Trains as ``SRModel`` does, any registered arch; validates and tests images of any size.
+
+    Beside those of ``SRModel`` it takes these options under ``val``, as of
+    :func:`~glsgn_plugins.inference.restore`:
+
+    - ``tile``: ``auto`` (default), ``whole``, ``stream`` (GLSGN) or pixels.
+    - ``tile_overlap``: pixels; an eighth of ``tile`` unless given.
+
+    Images stay in host memory, and what is needed of them is moved to the device. Under a launcher
+    each rank takes its share of the images; scores are those of all.
+    """
+
+    lq: Tensor
+    gt: Tensor
+    validating = False
+    said = ""
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """``lq`` and ``gt``: ``(N, 3, H, W)``, RGB in [0, 1]; left on the host in validation."""
+        if not self.validating:
+            super().feed_data(data)
+            return
+        self.lq = data["lq"]
+        if "gt" in data:
+            self.gt = data["gt"]
+
+    def test(self) -> None:
+        """Sets ``output``, by the averaged network where there is one."""
+        options = self.opt["val"]
+        self.output = restore(
+            self.get_bare_model(getattr(self, "net_g_ema", self.net_g)),
+            self.lq,
+            options.get("tile", "auto"),
+            overlap=options.get("tile_overlap"),
+            say=self._say,
+        )
+
+    def _say(self, message: str) -> None:
+        """Log how images are restored, as often as that changes."""
+        if message != self.said:
+            get_root_logger().info(f"Restoring {message}")
+            self.said = message
+
+    def nondist_validation(
+        self, dataloader: DataLoader[Any], current_iter: int, tb_logger: Any, save_img: bool
+    ) -> None:
+        """As BasicSR's, with images on the host."""
+        self.validating = True
+        try:
+            super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+        finally:
+            self.validating = False
+
+    def dist_validation(
+        self, dataloader: DataLoader[Any], current_iter: int, tb_logger: Any, save_img: bool
+    ) -> None:
+        """A rank's share of the images; BasicSR has the first rank take all of them."""
+        rank, ranks = self.opt["rank"], self.opt["world_size"]
+        share = _Share(dataloader.dataset, rank, ranks)
+        self.images = len(share)
+        options = self.opt["val"]
+        options["pbar"] = bool(options.get("pbar")) and rank == 0
+        try:
+            if self.images:
+                loader = DataLoader(share, batch_size=1)
+                self.nondist_validation(loader, current_iter, tb_logger, save_img)
+            else:
+                for _ in options.get("metrics") or {}:
+                    self._mean_of_ranks(0.0)
+        finally:
+            del self.images
+
+    def _update_best_metric_result(
+        self, dataset_name: str, metric: str, val: float, current_iter: int
+    ) -> None:
+        """Here a rank's mean has just become known; what is kept and logged is that of all."""
+        if hasattr(self, "images"):
+            val = self.metric_results[metric] = self._mean_of_ranks(val)
+        super()._update_best_metric_result(dataset_name, metric, val, current_iter)
+
+    def _mean_of_ranks(self, mean: float) -> float:
+        totals = torch.tensor(
+            [mean * self.images, self.images], dtype=torch.float64, device=self.device
+        )
+        torch.distributed.all_reduce(totals)
+        total, count = totals.tolist()
+        return total / count

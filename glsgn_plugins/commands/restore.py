@@ -1,0 +1,218 @@
+"""``glsgn restore IN... OUT --weights FILE``: photographs of any size, with all that they hold."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from glsgn_plugins.errors import InputError
+from glsgn_plugins.inference import AMP_TYPES, MODES, check_tile, images, restore_array
+from glsgn_plugins.network import GLSGN
+from glsgn_plugins.weights import read_glsgn
+
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}]"
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``restore`` to the command's parser."""
+    parser = commands.add_parser(
+        "restore",
+        help="restore photographs",
+        description="Restore photographs of any size: JPEG, PNG, TIFF and WebP. What is in OUT "
+        "already is left, so that a folder goes on where it was interrupted.",
+    )
+    parser.add_argument("inputs", nargs="+", metavar="IN", help="files, folders, 'patterns*'")
+    parser.add_argument("output", type=Path, metavar="OUT", help="a folder; or a file, of one file")
+    parser.add_argument("--weights", required=True, metavar="FILE", help=".pth or .safetensors")
+    parser.add_argument(
+        "--tile", default="auto", help=f"{', '.join(MODES)} or pixels of a region (default: auto)"
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
+    parser.add_argument(
+        "--amp", choices=AMP_TYPES, help="half precision, on GPUs that are good at it"
+    )
+    parser.add_argument(
+        "--compare", action="store_true", help="write NAME_compare.jpg, both in one"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="make anew what is in OUT already")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code 0; 1 where a file could not be restored, and the others were."""
+    tile = int(args.tile) if args.tile.lstrip("-").isdigit() else args.tile
+    check_tile(tile)
+    images.vips()
+    device = _device(args.device)
+    jobs = _jobs(args.inputs, args.output)
+    left = [job for job in jobs if args.overwrite or not job[1].exists()]
+    if len(left) < len(jobs):
+        print(f"{len(jobs) - len(left)} of {len(jobs)} are in {args.output} already")
+    net = read_glsgn(args.weights).to(memory_format=torch.channels_last).to(device)
+    try:
+        return _restore_all(net, left, tile, args)
+    except KeyboardInterrupt:
+        print("glsgn restore: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _device(name: str | None) -> torch.device:
+    mps = torch.backends.mps.is_available()
+    found = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        device = torch.device(name or found)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def _jobs(inputs: list[str], output: Path) -> list[tuple[Path, Path]]:
+    """Each file and what becomes of it.
+
+    Raises:
+        InputError: There are none, one can't be found, or two would become one.
+    """
+    single = output.suffix.lower() in images.SAVERS and not output.is_dir()
+    found = [pair for given in inputs for pair in _files(given, output)]
+    if single and (len(found) > 1 or Path(inputs[0]).is_dir()):
+        raise InputError(f"{output}: a file, but there are {len(found)} images; give a folder")
+    jobs = [(path, output if single else output / name) for path, name in found]
+    made: dict[Path, Path] = {}
+    for path, target in jobs:
+        if target.exists() and target.samefile(path):
+            raise InputError(f"{target}: would be written over itself; give another folder")
+        if target in made:
+            raise InputError(f"{made[target]} and {path} would both become {target}")
+        made[target] = path
+    try:
+        (output.parent if single else output).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output}: can't be made ({error.strerror})") from None
+    return jobs
+
+
+def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
+    """Image files of an argument, and their names in the output folder, whose own are left out."""
+    path = Path(given)
+    if path.is_file():
+        if path.suffix.lower() not in images.SAVERS:
+            raise InputError(f"{path}: expected a file that ends in {', '.join(images.SAVERS)}")
+        yield path, Path(path.name)
+        return
+    if path.is_dir():
+        inside = [p for p in _walk(path, output) if p.suffix.lower() in images.SAVERS]
+        yield from ((p, p.relative_to(path.absolute())) for p in inside)
+    else:
+        inside = [Path(name) for name in sorted(glob.glob(given, recursive=True))]
+        inside = [p for p in inside if p.is_file() and p.suffix.lower() in images.SAVERS]
+        yield from ((p, Path(p.name)) for p in inside)
+    if not inside:
+        what = "holds no images" if path.is_dir() else "no such file, folder or pattern"
+        raise InputError(f"{given}: {what} ({', '.join(images.SAVERS)})")
+
+
+def _walk(folder: Path, but: Path) -> list[Path]:
+    """Files in a folder and below, but for those in the output folder and hidden ones."""
+
+    def fail(error: OSError) -> None:
+        raise InputError(f"{error.filename}: can't be read ({error.strerror})")
+
+    found = []
+    but = but.absolute()
+    for root, folders, names in os.walk(folder.absolute(), onerror=fail):
+        folders[:] = [f for f in folders if not f.startswith(".") and Path(root, f) != but]
+        found += [Path(root, name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Yields what raises KeyboardInterrupt once Ctrl-C was pressed.
+
+    Python raises it too, where it is; but in what libvips calls, it is only printed.
+    """
+    pressed = False
+
+    def press(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _restore_all(
+    net: GLSGN, jobs: list[tuple[Path, Path]], tile: str | int, args: argparse.Namespace
+) -> int:
+    from tqdm import tqdm
+
+    failed = 0
+    sizes: dict[Path, float] = {}
+    with tqdm(unit="MP", bar_format=BAR, disable=None) as bar, _interruptible() as check:
+
+        def say(message: object) -> None:
+            bar.write(f"glsgn restore: {message}", file=sys.stderr)
+
+        said = ""
+
+        def tell(plan: str) -> None:
+            nonlocal said
+            if plan != said:
+                say(plan)
+                said = plan
+
+        for path, _ in jobs:
+            try:
+                width, height = images.size_of(path)
+                sizes[path] = width * height / 1e6
+            except InputError as error:
+                failed += 1
+                say(error)
+        bar.total = sum(sizes.values())
+        for path, target in jobs:
+            if path not in sizes:
+                continue
+            before = bar.n
+
+            def progress(share: float, start: float = before, size: float = sizes[path]) -> None:
+                check()
+                bar.update(start + share * size - bar.n)
+
+            bar.set_description(path.name)
+            try:
+                photograph = images.read(path)
+                restored = restore_array(
+                    net, photograph.pixels, tile, amp=args.amp, progress=progress, say=tell
+                )
+                images.write(target, photograph, restored)
+                if args.compare:
+                    both = target.with_name(f"{target.name}_compare.jpg")
+                    images.compare(both, photograph.pixels, restored)
+            except InputError as error:
+                failed += 1
+                say(
+                    error if str(error).startswith((str(path), str(target))) else f"{path}: {error}"
+                )
+            progress(1.0)
+    return 1 if failed else 0

@@ -1,0 +1,57 @@
+"""``restore_array``: one image as numpy holds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glsgn_plugins.errors import InputError
+from glsgn_plugins.inference.restoring import restore
+
+ROWS = 512
+"""Rows that are converted at once."""
+
+
+def restore_array(
+    net: nn.Module, array: np.ndarray, tile: str | int = "auto", **options: Any
+) -> Any:
+    """Restore one image of numpy's.
+
+    Args:
+        net: As of :func:`restore`.
+        array: ``(H, W, 3)``, RGB: uint8, uint16, or floating point in [0, 1].
+        tile: As of :func:`restore`, and so are ``options``.
+
+    Returns:
+        The restored image, an array of the same shape and type; whole numbers are rounded and
+        clipped, floating point is neither.
+
+    Raises:
+        InputError: The array is another, or an option can't be used.
+    """
+    if array.ndim != 3 or array.shape[2] != 3:
+        raise InputError(f"expected an array (H, W, 3), RGB; got shape {array.shape}")
+    image = _tensor(array)
+    restored = restore(net, image.permute(2, 0, 1)[None], tile, **options)[0].permute(1, 2, 0)
+    del image
+    if np.issubdtype(array.dtype, np.floating):
+        return restored.numpy().astype(array.dtype)
+    # A strip at a time: at 16K each copy in floating point has more than a gigabyte.
+    result = np.empty(array.shape, array.dtype)
+    for top in range(0, len(result), ROWS):
+        strip = restored[top : top + ROWS].clamp(0, 1) * float(np.iinfo(array.dtype).max)
+        result[top : top + ROWS] = strip.round_().numpy()
+    return result
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    if array.dtype == np.uint8:
+        return torch.from_numpy(np.ascontiguousarray(array))
+    if array.dtype == np.uint16:
+        return torch.from_numpy(array.astype(np.float32)).div_(65535)
+    if np.issubdtype(array.dtype, np.floating):
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    raise InputError(f"expected uint8, uint16 or floating point, got {array.dtype}")

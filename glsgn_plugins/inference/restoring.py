@@ -1,0 +1,251 @@
+"""``restore``: the one way to run a network on images of any size."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.inference.memory import bytes_per_pixel, free_memory
+from glsgn_plugins.inference.stream import restore_streamed
+from glsgn_plugins.inference.tiled import as_float, restore_tiled
+from glsgn_plugins.network import GLSGN
+
+LOGGER = logging.getLogger("glsgn_plugins")
+
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+MODES = ("auto", "whole", "stream")
+
+MEMORY = 512 * 2**20
+"""Bytes that streaming works with on a CPU, unless told otherwise: about what it needs at 4K."""
+
+SHARE = 0.5
+"""Of the free memory, what ``auto`` plans with."""
+
+CPU_AREA = 2**17
+"""Pixels of a region on a CPU: maps of some megabytes, which caches and the allocator keep."""
+
+WHOLE_AREA = 2**20
+"""Pixels up to which ``auto`` takes an image whole on a CPU; beyond, streaming is faster."""
+
+SMALLEST_TILE = 64
+STEP = 64
+"""Tiles are multiples of this: networks want multiples of 8, 16 or 64."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How an image is restored.
+
+    Attributes:
+        mode: ``"whole"``, ``"stream"`` or ``"tile"``.
+        tile: Rows and columns of a tile or region.
+        memory: Bytes for the maps that streaming keeps.
+    """
+
+    mode: str
+    tile: int = 0
+    memory: int = 0
+
+    def __str__(self) -> str:
+        if self.mode == "whole":
+            return "whole, in one forward"
+        if self.mode == "tile":
+            return f"in overlapping tiles of {self.tile}x{self.tile}"
+        return (
+            f"streamed in regions of about {self.tile}x{self.tile}, "
+            f"with {self.memory / 2**20:.0f} MiB for maps in between"
+        )
+
+    def smaller(self, streamable: bool) -> Plan | None:
+        """What needs less memory, or ``None``."""
+        if self.mode == "whole":
+            return Plan("stream", 256, MEMORY // 4) if streamable else None
+        if self.tile <= SMALLEST_TILE:
+            return None
+        return dataclasses.replace(self, tile=self.tile // 2, memory=self.memory // 2)
+
+
+def _glsgn(net: nn.Module) -> GLSGN | None:
+    """The GLSGN in a network that is one, be it compiled or wrapped for several devices."""
+    for name in ("module", "_orig_mod"):
+        net = getattr(net, name, net)
+    return net if isinstance(net, GLSGN) else None
+
+
+def _device(net: nn.Module, image: Tensor) -> torch.device:
+    """Where the network is; one without parameters runs where the image is."""
+    return next((p.device for p in net.parameters()), image.device)
+
+
+def check_tile(tile: object) -> None:
+    """InputError unless it is something that ``tile`` of :func:`restore` can be."""
+    if isinstance(tile, bool) or not isinstance(tile, (int, str)):
+        raise InputError(f"tile: expected {', '.join(MODES)} or a number of pixels, got {tile!r}")
+    if isinstance(tile, int) and tile < 1:
+        raise InputError(f"tile: {tile}, but a tile has at least one pixel")
+    if isinstance(tile, str) and tile not in MODES:
+        raise unknown_name("tile", tile, (*MODES, "a number of pixels"))
+
+
+def plan(
+    net: nn.Module, image: Tensor, tile: str | int = "auto", memory: int | None = None
+) -> Plan:
+    """How :func:`restore` will go about it; see there."""
+    streamable = _glsgn(net) is not None
+    check_tile(tile)
+    if tile == "whole":
+        return Plan("whole")
+    if isinstance(tile, int) and not streamable:
+        return Plan("tile", tile)
+    if tile == "stream" and not streamable:
+        raise InputError(
+            f"tile: stream works with GLSGN alone, not with {type(net).__name__}; use auto, whole "
+            "or a number of pixels"
+        )
+    device = _device(net, image)
+    free = int(SHARE * free_memory(device))
+    height, width = image.shape[2:]
+    side = min(128, height, width)
+    with _evaluating(net):
+        per_pixel = bytes_per_pixel(net, image.shape[1], side, device)
+    whole = per_pixel * height * width * len(image)
+    if (
+        tile == "auto"
+        and whole <= free
+        and (not streamable or device.type != "cpu" or height * width <= WHOLE_AREA)
+    ):
+        return Plan("whole")
+    if not streamable:
+        found = int((free / per_pixel / len(image)) ** 0.5) // STEP * STEP
+        return Plan("tile", max(found, SMALLEST_TILE))
+    memory = memory or (min(free, MEMORY) if device.type == "cpu" else free)
+    area = memory / 4 / per_pixel
+    if device.type == "cpu":
+        area = min(area, CPU_AREA)
+    side = max(int(area**0.5), SMALLEST_TILE)
+    return Plan("stream", tile if isinstance(tile, int) else side, memory * 3 // 4)
+
+
+def restore(
+    net: nn.Module,
+    image: Tensor,
+    tile: str | int = "auto",
+    *,
+    overlap: int | None = None,
+    amp: str | None = None,
+    memory: int | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+    say: Callable[[str], None] = LOGGER.info,
+) -> Tensor:
+    """Restore images of any size on the device of a network.
+
+    Args:
+        net: Any network from images to images of the same size, or of a whole multiple of it. It is
+            put into eval mode for the time.
+        image: ``(N, 3, H, W)``, RGB in [0, 1] in floating point, or uint8 up to 255; on any device:
+            what is needed of it is moved as it is needed.
+        tile: How to go about it.
+
+            - ``"whole"``: one forward.
+            - ``"stream"`` (GLSGN): region by region, with what one forward gives; memory doesn't
+              grow with the image.
+            - a number: GLSGN is streamed in regions of about that many pixels squared. Any other
+              network runs on overlapping tiles of that size, which are blended.
+            - ``"auto"``: whole, or what fits into half of the memory that is free.
+        overlap: Pixels that tiles share; an eighth of ``tile`` unless given. Not for GLSGN.
+        amp: ``"bf16"`` or ``"fp16"``: autocast.
+        memory: Bytes that streaming may use on the device; by default 512 MiB on a CPU, and half of
+            what is free elsewhere. Maps beyond it go to unlinked temporary files.
+        progress: Told which share of the work is done, up to 1.
+        say: Told what was picked, and when memory ran out and less was tried.
+
+    Returns:
+        The restored images, ``(N, 3, H, W)``, float32, not clipped, on the device of ``image``.
+
+    Raises:
+        InputError: An argument can't be used; it says which.
+        RuntimeError: Memory ran out, and there is no smaller way.
+    """
+    if image.ndim != 4 or not (image.is_floating_point() or image.dtype == torch.uint8):
+        raise InputError(
+            "expected images (N, 3, H, W), RGB, in floating point in [0, 1] or uint8; got "
+            f"{image.dtype} of shape {tuple(image.shape)}"
+        )
+    if amp is not None and amp not in AMP_TYPES:
+        raise unknown_name("amp", amp, AMP_TYPES)
+    device = _device(net, image)
+    glsgn = _glsgn(net)
+    found: Plan | None = plan(net, image, tile, memory)
+    while True:
+        assert found is not None
+        say(f"{image.shape[2]}x{image.shape[3]}: {found}")
+        try:
+            with torch.no_grad(), _evaluating(net), _autocast(device, amp):
+                if found.mode == "whole":
+                    restored = _restore_whole(net, image, device)
+                    progress(1.0)
+                    return restored
+                if found.mode == "tile":
+                    shared = found.tile // 8 if overlap is None else overlap
+                    return restore_tiled(
+                        net,
+                        image,
+                        tile=found.tile,
+                        overlap=shared,
+                        device=device,
+                        progress=progress,
+                    )
+                assert glsgn is not None
+                return restore_streamed(
+                    glsgn,
+                    image,
+                    area=found.tile**2,
+                    memory=found.memory,
+                    device=device,
+                    progress=progress,
+                )
+        except (RuntimeError, MemoryError) as error:
+            found = found.smaller(glsgn is not None)
+            if not _out_of_memory(error) or found is None:
+                raise
+        # Outside of the handler: its traceback holds the tensors of the attempt.
+        say("out of memory")
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _restore_whole(net: nn.Module, image: Tensor, device: torch.device) -> Tensor:
+    moved = as_float(image.to(device))
+    if _glsgn(net) is not None:  # others may not take it
+        moved = moved.contiguous(memory_format=torch.channels_last)
+    return net(moved).to(image.device, torch.float32)
+
+
+@contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    """Eval mode for the time; each module then has the mode that it had."""
+    training = [module for module in net.modules() if module.training]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _autocast(device: torch.device, amp: str | None) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, AMP_TYPES[amp]) if amp else nullcontext()
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed: torch has a type of its own for that on GPUs alone."""
+    wordings = "out of memory|can't allocate memory|bad_alloc|could not create a memory"
+    return isinstance(error, MemoryError) or bool(re.search(wordings, str(error), re.IGNORECASE))

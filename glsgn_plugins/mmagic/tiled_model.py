@@ -1,0 +1,46 @@
+"""``TiledEditModel``: MMagic's ``BaseEditModel`` that tests images of any size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmagic.models import BaseEditModel
+from mmagic.registry import MODELS
+from torch import Tensor
+
+from glsgn_plugins.errors import InputError
+from glsgn_plugins.inference import check_tile, restore
+
+
+@MODELS.register_module()
+class TiledEditModel(BaseEditModel):
+    """Trains as ``BaseEditModel`` does, any generator; tests images in pieces where asked to.
+
+    ``test_cfg`` takes, as of :func:`~glsgn_plugins.inference.restore`:
+
+    - ``tile``: ``"auto"``, ``"whole"``, ``"stream"`` (GLSGN) or pixels; one forward by default.
+    - ``tile_overlap``: pixels; an eighth of ``tile`` unless given.
+
+    Args:
+        options: Those of ``BaseEditModel``.
+
+    Raises:
+        InputError: ``tile`` is none of these.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        try:
+            check_tile(self._tile())
+        except InputError as error:
+            raise InputError(f"model.test_cfg.{error}") from None
+
+    def _tile(self) -> str | int:
+        return (self.test_cfg or {}).get("tile", "whole")
+
+    def forward_tensor(self, inputs: Tensor, data_samples: Any = None, **kwargs: Any) -> Any:
+        """What the generator makes of ``(N, 3, H, W)``; piece by piece in testing, as said."""
+        if self.training or self._tile() == "whole":
+            return super().forward_tensor(inputs, data_samples, **kwargs)
+        overlap = self.test_cfg.get("tile_overlap")
+        return restore(self.generator, inputs, self._tile(), overlap=overlap)

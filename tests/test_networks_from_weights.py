@@ -1,0 +1,115 @@
+"""Networks from weights alone, and what they are in spandrel and in ONNX."""
+
+import pytest
+import torch
+from test_network import TINY, trained_like
+
+from glsgn_plugins import GLSGN, InputError, glsgn_b
+from glsgn_plugins.commands.glsgn import main
+from glsgn_plugins.weights import glsgn_from, options_of, read_glsgn
+
+OPTIONS = [
+    {},
+    {"widths": (4, 5, 6, 7), "blocks": (1, 2, 3)},
+    {"global_features": False},
+    {"local_features": False},
+    {"attention": False},
+    {"patch_norm": "none"},
+    {"fusion": "sum"},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_hyper_parameter_is_read_off_the_weights(options):
+    net = trained_like(GLSGN(**{**TINY, **options})).eval()
+    found = options_of(net.state_dict(), "these")
+    for key, value in {**TINY, "blocks": (1, 1, 1), **options}.items():
+        assert found[key] == (list(value) if isinstance(value, tuple) else value)
+    image = torch.rand(1, 3, 64, 48)
+    with torch.no_grad():
+        assert torch.equal(glsgn_from(net.state_dict(), "these")(image), net(image))
+
+
+def test_the_named_sizes_are_found():
+    assert options_of(glsgn_b().state_dict(), "these")["blocks"] == [1, 2, 3]
+
+
+def prefixed(state, prefix):
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda own, other: own,
+        lambda own, other: {"params": other, "params_ema": own},
+        lambda own, other: {"params": prefixed(own, "module.")},
+        lambda own, other: {
+            "meta": {},
+            "state_dict": {**prefixed(other, "generator."), **prefixed(own, "generator_ema.")},
+        },
+    ],
+    ids=["bare", "BasicSR", "ranks", "MMagic"],
+)
+def test_what_frameworks_save_is_read_with_averaged_weights_first(wrap, tmp_path):
+    own, other = (GLSGN(**TINY).state_dict() for _ in range(2))
+    torch.save(wrap(own, other), tmp_path / "w.pth")
+    found = read_glsgn(tmp_path / "w.pth").state_dict()
+    assert all(torch.equal(found[key], value) for key, value in own.items())
+
+
+def test_safetensors_are_read_and_damaged_ones_named(tmp_path):
+    from safetensors.torch import save_file
+
+    file = tmp_path / "w.safetensors"
+    state = GLSGN(**TINY).state_dict()
+    save_file(state, file)
+    assert torch.equal(
+        read_glsgn(file).state_dict()["fusion.mask1.conv1.bias"], state["fusion.mask1.conv1.bias"]
+    )
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(InputError, match="damaged"):
+        read_glsgn(file)
+
+
+def test_spandrel_loads_our_weights_and_will_not_tile_them(tmp_path):
+    spandrel = pytest.importorskip("spandrel")
+    from glsgn_plugins.spandrel import install
+
+    install()
+    count = len(list(spandrel.MAIN_REGISTRY))
+    install()
+    assert len(list(spandrel.MAIN_REGISTRY)) == count
+    net = trained_like(GLSGN(**TINY)).eval()
+    torch.save({"params": net.state_dict()}, tmp_path / "w.pth")
+    model = spandrel.ModelLoader(device="cpu").load_from_file(tmp_path / "w.pth")
+    assert model.architecture.id == "GLSGN"
+    assert model.tiling is spandrel.ModelTiling.INTERNAL
+    assert (model.scale, model.input_channels) == (1, 3)
+    image = torch.rand(1, 3, 71, 50)
+    with torch.no_grad():
+        torch.testing.assert_close(model(image), net(image).clamp(0, 1), atol=1e-6, rtol=0)
+
+
+def test_another_networks_weights_are_not_ours_in_spandrel():
+    pytest.importorskip("spandrel")
+    from glsgn_plugins.spandrel import GLSGNArch
+
+    assert not GLSGNArch().detect({"conv.weight": torch.ones(1)})
+
+
+def test_onnx_agrees_with_the_core(tmp_path, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    net = trained_like(GLSGN(**TINY)).eval()
+    torch.save({"params": net.state_dict()}, tmp_path / "w.pth")
+    out = tmp_path / "net.onnx"
+    argv = ["export", str(out), "--weights", str(tmp_path / "w.pth"), "--size", "70", "96"]
+    assert main(argv) == 0
+    assert "differs from torch by" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(str(out))
+    for batch in (1, 3):
+        image = torch.rand(batch, 3, 70, 96)
+        (found,) = session.run(None, {"lq": image.numpy()})
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(found), net(image), atol=1e-4, rtol=0)
