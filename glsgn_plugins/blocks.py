@@ -63,7 +63,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     if x.device.type != "cpu" or torch.is_grad_enabled() or _compiling():
         var, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
         return mean, var
-    # torch.var_mean is about ten times slower than this on a CPU (two cores, 16 channels in
+    # torch.var_mean is about ten times slower than this on a CPU (one core, 16 channels in
     # channels_last), and batch_norm's statistics are off by 1 % at 4K.
     n, c = x.shape[:2]
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
