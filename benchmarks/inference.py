@@ -228,7 +228,8 @@ def main() -> None:
     row("memory, streamed / whole", "0.33", streamed, whole, "bytes")
     row("time, streamed / whole", "1", streamed, whole, "seconds")
     row("memory, streamed, 16K / 4K", "1.15", large, streamed, "bytes")
-    lines += ["", "Seam figure of whole and streamed output: {:.4f}, {:.4f}.".format(*seams())]
+    found_seams = ", ".join(f"{name} {value:.4f}" for name, value in seams().items())
+    lines += ["", f"Seam figure (`calculate_seam`, untrained): {found_seams}."]
     report = "\n".join(lines) + "\n"
     print(report, end="")
     if args.out:

@@ -171,8 +171,8 @@ def restore(
         The restored images, ``(N, 3, H, W)``, float32, not clipped, on the device of ``image``.
 
     Raises:
-        InputError: An argument can't be used; it says which.
-        RuntimeError: Memory ran out, and there is no smaller way.
+        InputError: An argument can't be used, it says which; or memory ran out, and there is no
+            smaller way.
     """
     if image.ndim != 4 or not (image.is_floating_point() or image.dtype == torch.uint8):
         raise InputError(
@@ -213,9 +213,14 @@ def restore(
                     progress=progress,
                 )
         except (RuntimeError, MemoryError) as error:
-            found = found.smaller(glsgn is not None)
-            if not _out_of_memory(error) or found is None:
+            if not _out_of_memory(error):
                 raise
+            found = found.smaller(glsgn is not None)
+        if found is None:
+            raise InputError(
+                f"an image of {image.shape[2]}x{image.shape[3]}: memory ran out, and there is no "
+                "smaller way to restore it; free some, or use another device"
+            )
         # Outside of the handler: its traceback holds the tensors of the attempt.
         say("out of memory")
         if device.type == "cuda":
