@@ -20,8 +20,9 @@ demo: $(READY)
 demo-mmagic: $(READY)
 	$(BIN)/python -W ignore -m glsgn_plugins.mmagic.demo
 
+# Two processes of one thread each: most of the time is that of commands which start.
 test: $(READY) lint
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -39,7 +40,7 @@ $(READY): pyproject.toml constraints.txt
 
 # The stack of labs that never upgraded: torch 2.1 and mmcv with its ops, compiled (15 minutes).
 test-period: $(PERIOD_READY)
-	$(PERIOD)/bin/python -m pytest -q
+	OMP_NUM_THREADS=1 $(PERIOD)/bin/python -m pytest -q -n 2 --dist loadfile
 
 $(PERIOD_READY): pyproject.toml constraints-period.txt
 	$(PYTHON) -m venv $(PERIOD)

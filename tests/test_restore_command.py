@@ -15,6 +15,7 @@ from test_network import TINY, trained_like
 
 from glsgn_plugins import GLSGN, restore_array
 from glsgn_plugins.commands.glsgn import main
+from glsgn_plugins.data.images import read_image
 from glsgn_plugins.demo import photo
 from glsgn_plugins.inference import images
 from glsgn_plugins.weights import read_glsgn
@@ -37,7 +38,7 @@ def icc():
 
 
 def picture(dtype=np.uint8, bands=3, size=(60, 90)):
-    rgb = photo("chelsea.png")[: size[0], : size[1], ::-1].astype(np.float32) / 255
+    rgb = read_image(photo("chelsea.png"))[: size[0], : size[1]].astype(np.float32) / 255
     data = {1: rgb[..., :1], 2: rgb[..., :2], 3: rgb, 4: np.dstack([rgb, rgb[..., 0] > 0.5])}
     top = np.iinfo(dtype).max
     return np.rint(data[bands] * top).astype(dtype)
@@ -195,7 +196,7 @@ class Hostile:
             lambda p: torch.save(
                 {k: v for k, v in GLSGN(**TINY).state_dict().items() if "norms.0" not in k}, p
             ),
-            "no whole weights of GLSGN",
+            "not the weights of GLSGN",
         ),
     ],
 )
