@@ -36,6 +36,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) install -q -c constraints.txt torch torchvision numpy setuptools wheel hatchling editables
 	$(PIP) install -q -c constraints.txt --no-build-isolation basicsr
 	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[basicsr,mmagic,dev]'
+	$(BIN)/python -c "import yapf"  # writes its grammar; two first imports at once read half of it
 	touch $@
 
 # The stack of labs that never upgraded: torch 2.1 and mmcv with its ops, compiled (15 minutes).
@@ -48,6 +49,7 @@ $(PERIOD_READY): pyproject.toml constraints-period.txt
 	MMCV_WITH_OPS=1 $(PERIOD_PIP) install -q -c constraints-period.txt --no-build-isolation mmcv basicsr
 	$(PERIOD_PIP) install -q -c constraints-period.txt --no-build-isolation mmagic mmengine diffusers transformers huggingface_hub albumentations pandas opencv-python openmim
 	$(PERIOD_PIP) install -q -c constraints-period.txt --no-build-isolation -e '.[basicsr,dev]'
+	$(PERIOD)/bin/python -c "import yapf"
 	touch $@
 
 clean:

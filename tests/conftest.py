@@ -19,6 +19,8 @@ from glsgn_plugins.data.images import read_image
 from glsgn_plugins.degradations import Rain
 from glsgn_plugins.demo import photo
 
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network on import, which MMagic does
+
 BIN = Path(sys.executable).parent
 
 
@@ -29,7 +31,7 @@ def _seed() -> None:
 
 def environment(**more: str) -> dict[str, str]:
     """For subprocesses: one thread, as several tests may share two cores; no requests, no noise."""
-    fixed = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "NO_ALBUMENTATIONS_UPDATE": "1"}
+    fixed = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     return {**os.environ, **fixed, **more}
 
 
