@@ -146,7 +146,10 @@ def glsgn_from(weights: Mapping[str, Tensor], source: Path | str) -> GLSGN:
     Raises:
         InputError: As of :func:`options_of`.
     """
-    options = options_of(weights, source)
+    return _built(weights, options_of(weights, source))
+
+
+def _built(weights: Mapping[str, Tensor], options: dict[str, Any]) -> GLSGN:
     with torch.device("meta"):
         net = GLSGN(**options)
     net.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
@@ -159,7 +162,8 @@ def read_glsgn(path: Path | str) -> GLSGN:
     Raises:
         InputError: Likewise.
     """
-    return glsgn_from(read_weights(Path(path)).weights, path)
+    found = read_weights(Path(path))
+    return _built(found.weights, found.options)
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:

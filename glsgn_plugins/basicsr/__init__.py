@@ -29,14 +29,7 @@ from glsgn_plugins.basicsr.tiled_model import TiledSRModel  # noqa: E402
 from glsgn_plugins.network import GLSGN  # noqa: E402
 
 ARCH_REGISTRY.register(GLSGN)
-for loss in (
-    losses.PathwayReconstructionLoss,
-    losses.ContentConsistencyLoss,
-    losses.AttentionConsistencyLoss,
-    losses.IntensityConsistencyLoss,
-    losses.SemanticConsistencyLoss,
-    losses.GLSGNLoss,
-):
+for loss in losses.LOSSES:
     LOSS_REGISTRY.register(loss)
 METRIC_REGISTRY.register(metrics.calculate_lpips)
 METRIC_REGISTRY.register(metrics.calculate_seam)

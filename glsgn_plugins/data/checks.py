@@ -57,22 +57,28 @@ def pair_problem(pair: Pair, crop: int | None, crop_gt: bool) -> str | None:
         crop: What both must hold, in pixels; or ``None``.
         crop_gt: The truth may be larger than the input.
     """
-    headers = []
+    return _read_headers(pair, crop, crop_gt)[1]
+
+
+def _read_headers(pair: Pair, crop: int | None, crop_gt: bool) -> tuple[list[Header], str | None]:
+    """The headers as far as they are right, and what is wrong."""
+    headers: list[Header] = []
     for path in pair:
         try:
             headers.append(read_header(path))
         except InputError as error:
-            return str(error)
+            return headers, str(error)
         problem = _header_problem(path, headers[-1], crop)
         if problem:
-            return problem
+            return headers, problem
     lq, gt = headers
     fits = (gt.height, gt.width) == (lq.height, lq.width)
     if crop_gt:
         fits = gt.height >= lq.height and gt.width >= lq.width
     if not fits:
-        return f"{pair.lq}: {lq.size}, but its truth {pair.gt} has {gt.size}; they must match"
-    return None
+        said = f"{pair.lq}: {lq.size}, but its truth {pair.gt} has {gt.size}; they must match"
+        return headers, said
+    return headers, None
 
 
 @dataclass(frozen=True)
@@ -96,10 +102,11 @@ class Seen:
 
 def look(pair: Pair, crop_gt: bool) -> Seen:
     """Decode a pair and say what is wrong with it."""
-    problem = pair_problem(pair, None, crop_gt)
+    headers, problem = _read_headers(pair, None, crop_gt)
     if problem:
         return Seen(pair, (problem,), None)
-    problems, thumbnails, digests, depths, channels = [], [], [], [], []
+    problems, thumbnails, digests, depths = [], [], [], []
+    channels = [header.channels for header in headers]
     shape: tuple[int, int, int] | None = None
     for path in pair:
         try:
@@ -108,7 +115,6 @@ def look(pair: Pair, crop_gt: bool) -> Seen:
             return Seen(pair, (str(error),), None)
         shape = (image.shape[0], image.shape[1], 3)
         depths.append(8 * image.dtype.itemsize)
-        channels.append(read_header(path).channels)
         if image.max() <= BLACK * np.iinfo(image.dtype).max:
             problems.append(f"{path}: all black; copy or render it again")
         digests.append(hashlib.sha256(image.tobytes()).digest())

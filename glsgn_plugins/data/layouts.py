@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from glsgn_plugins.data.images import EXTENSIONS, image_files
+from glsgn_plugins.data.images import image_files
 from glsgn_plugins.errors import InputError, unknown_name
 
 SHOWN = 5
@@ -428,7 +428,6 @@ def unpaired(pairing: Pairing, root: Path) -> InputError | None:
 
 
 __all__ = [
-    "EXTENSIONS",
     "LAYOUTS",
     "Layout",
     "Pair",

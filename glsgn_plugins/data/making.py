@@ -295,21 +295,19 @@ def _start(out: Path, settings: Settings) -> None:
             raise InputError(
                 f"{out}: holds other files ({', '.join(sorted(there)[:3])}); use a new folder"
             )
-    before = None
+    record = _record(settings)
     for file in (out / METADATA, out / UNFINISHED / SETTINGS):
-        if file.is_file():
-            before = _read_json(file)
-            if before.get("settings") != _record(settings):
-                raise InputError(
-                    f"{out}: holds a set that was made with other settings (see {file}); use "
-                    "another folder, or the same settings to go on with it"
-                )
+        if file.is_file() and _read_json(file).get("settings") != record:
+            raise InputError(
+                f"{out}: holds a set that was made with other settings (see {file}); use "
+                "another folder, or the same settings to go on with it"
+            )
     try:
         for folder in (*SIDES, UNFINISHED):
             (out / folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{error.filename}: can't be made ({error.strerror})") from None
-    _write_json(out / UNFINISHED / SETTINGS, {"settings": _record(settings)})
+    _write_json(out / UNFINISHED / SETTINGS, {"settings": record})
 
 
 def _read_notes(out: Path) -> dict[str, dict[str, Any]]:

@@ -62,7 +62,7 @@ def sub_images(
     for side in ("lq", "gt"):
         (out / side).mkdir(parents=True, exist_ok=True)
     for one, stem in zip(seen, unique_stems([one.pair for one in seen])):
-        lq, gt = _read(one.pair, crop_gt)
+        lq, gt = read_pair(one.pair, crop_gt)
         height, width = lq.shape[:2]
         if min(height, width) < size:
             raise InputError(
@@ -80,7 +80,8 @@ def sub_images(
         yield lines
 
 
-def _read(pair: Pair, crop_gt: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+def read_pair(pair: Pair, crop_gt: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Input and truth, ``(H, W, 3)``; with ``crop_gt`` the middle of a larger truth."""
     lq, gt = read_image(pair.lq), read_image(pair.gt)
     return lq, middle(gt, (lq.shape[0], lq.shape[1])) if crop_gt else gt
 
@@ -143,7 +144,7 @@ def write_lmdb(pairs: Sequence[Pair], out: Path, crop_gt: bool) -> Iterator[None
     lines: list[list[str]] = [[], []]
     try:
         for pair, stem in zip(pairs, unique_stems(pairs)):
-            for store, listing, image in zip(stores, lines, _read(pair, crop_gt)):
+            for store, listing, image in zip(stores, lines, read_pair(pair, crop_gt)):
                 with store.begin(write=True) as transaction:
                     transaction.put(stem.encode("ascii"), png(image))
                 shape = ",".join(map(str, image.shape))

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glsgn_plugins.data.crops import middle
-from glsgn_plugins.data.images import read_image, write_whole
+from glsgn_plugins.data.images import write_whole
 from glsgn_plugins.data.layouts import Pair
+from glsgn_plugins.data.preparing import read_pair
 from glsgn_plugins.errors import InputError
 
 HEIGHT = 300
@@ -49,9 +50,7 @@ def contact_sheet(pairs: Sequence[Pair], path: Path, crop_gt: bool) -> None:
 
 
 def _row(pair: Pair, crop_gt: bool) -> NDArray[np.uint8]:
-    lq, gt = read_image(pair.lq), read_image(pair.gt)
-    if crop_gt:
-        gt = middle(gt, (lq.shape[0], lq.shape[1]))
+    lq, gt = read_pair(pair, crop_gt)
     columns: list[NDArray[np.uint8]] = []
     for label, image in (("input", _shown(lq)), ("truth", _shown(gt))):
         columns.append(_captioned(f"{label}: {pair.lq.name}" if not columns else label, image))

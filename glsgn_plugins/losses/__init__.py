@@ -10,7 +10,18 @@ from glsgn_plugins.losses.objective import GLSGNLoss, loss_terms
 from glsgn_plugins.losses.reconstruction import PathwayReconstructionLoss
 from glsgn_plugins.losses.semantic import SemanticDistance
 
+LOSSES = (
+    PathwayReconstructionLoss,
+    ContentConsistencyLoss,
+    AttentionConsistencyLoss,
+    IntensityConsistencyLoss,
+    SemanticConsistencyLoss,
+    GLSGNLoss,
+)
+"""What the adapters register."""
+
 __all__ = [
+    "LOSSES",
     "AttentionConsistencyLoss",
     "ContentConsistencyLoss",
     "GLSGNLoss",

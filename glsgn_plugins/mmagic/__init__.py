@@ -31,15 +31,7 @@ from glsgn_plugins.mmagic.tiled_model import TiledEditModel  # noqa: E402
 from glsgn_plugins.mmagic.transforms import UHDCrop, UHDDegradation  # noqa: E402
 from glsgn_plugins.network import GLSGN  # noqa: E402
 
-for module in (
-    GLSGN,
-    losses.PathwayReconstructionLoss,
-    losses.ContentConsistencyLoss,
-    losses.AttentionConsistencyLoss,
-    losses.IntensityConsistencyLoss,
-    losses.SemanticConsistencyLoss,
-    losses.GLSGNLoss,
-):
+for module in (GLSGN, *losses.LOSSES):
     MODELS.register_module(module=module)
 
 __all__ = [
