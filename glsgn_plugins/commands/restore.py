@@ -142,14 +142,13 @@ def _walk(folder: Path, but: Path) -> list[Path]:
 def _interruptible() -> Iterator[Callable[[], None]]:
     """Yields what raises KeyboardInterrupt once Ctrl-C was pressed.
 
-    Python raises it too, where it is; but in what libvips calls, it is only printed.
+    Raised wherever Python is, it may be in what libvips calls, where it is only printed.
     """
     pressed = False
 
     def press(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
         pressed = True
-        raise KeyboardInterrupt
 
     def check() -> None:
         if pressed:
@@ -193,6 +192,7 @@ def _restore_all(
         for path, target in jobs:
             if path not in sizes:
                 continue
+            check()
             before = bar.n
 
             def progress(share: float, start: float = before, size: float = sizes[path]) -> None:
