@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import time
@@ -35,6 +34,7 @@ from glsgn_plugins.blocks import LocalPathway, shrink
 from glsgn_plugins.losses import GLSGNLoss
 from glsgn_plugins.metrics import calculate_seam
 from glsgn_plugins.upstream import mend_basicsr
+from glsgn_plugins.writing import write_whole
 
 mend_basicsr()
 from basicsr.metrics import calculate_psnr, calculate_ssim  # noqa: E402
@@ -174,10 +174,7 @@ def run(name: str, seed: int, args: argparse.Namespace, folder: Path) -> dict[st
         file=sys.stderr,
         flush=True,
     )
-    args.runs.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_suffix(".part")
-    scratch.write_text(json.dumps(figures))
-    os.replace(scratch, file)
+    write_whole(file, json.dumps(figures).encode())
     return figures
 
 

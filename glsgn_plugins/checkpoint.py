@@ -1,4 +1,4 @@
-"""Checkpoints: read without running what is in them, written whole or not at all."""
+"""Checkpoints: read without running what is in them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import collections
 import os
 import pickle
 import re
-import shutil
 import types
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -158,36 +155,3 @@ def read_checkpoint(path: str | os.PathLike[str], allowed: Mapping[str, Any] | N
         raise InputError(
             f"{path}: damaged, perhaps cut short ({reason}); use an earlier one or copy it again"
         ) from None
-
-
-@contextmanager
-def written_whole(folder: str | os.PathLike[str], scratch_name: str = ".writing") -> Iterator[Path]:
-    """A scratch folder whose files move into ``folder`` when the block ends without error.
-
-    Each file appears under its final name whole or not at all, whenever the process is killed.
-    Torch archives that were cut short (a full disk, say) are noticed.
-
-    Args:
-        folder: Made where it doesn't exist.
-        scratch_name: Two processes that write into one folder need two.
-
-    Raises:
-        OSError: Nothing was written, or an archive is not whole.
-    """
-    folder = Path(folder)
-    scratch = folder / scratch_name
-    shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
-    scratch.mkdir(parents=True)
-    try:
-        yield scratch
-        files = sorted(scratch.iterdir())
-        if not files:
-            raise OSError(f"{folder}: nothing could be written; is the disk full?")
-        for file in files:
-            if file.suffix in (".pth", ".state") and not zipfile.is_zipfile(file):
-                raise OSError(f"{folder / file.name}: could not be written; is the disk full?")
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-            os.replace(file, folder / file.name)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import yaml
 from numpy.typing import NDArray
 
 from glsgn_plugins.commands.glsgn import main as glsgn
+from glsgn_plugins.writing import written_whole
 
 DEMO = Path("demo")
 TRAIN_OPTIONS = "glsgn_derain_demo.yml"
@@ -84,10 +84,8 @@ def prepare() -> None:
     if data.is_dir():
         print(f"Reusing the rain set in {data}", flush=True)
         return
-    scratch = DEMO / ".data"
-    shutil.rmtree(scratch, ignore_errors=True)
-    make_data(scratch)
-    scratch.rename(data)
+    with written_whole(DEMO) as scratch:
+        make_data(scratch / data.name)
     print(f"Made a rain set of {len(TRAIN_PHOTOS)} photographs in {data}", flush=True)
 
 
@@ -105,9 +103,8 @@ def train(options: Path) -> None:
     copied = experiment / options.name
     own = copied.is_file() and copied.read_text("utf-8").endswith(options.read_text("utf-8"))
     basicsr("train", options, *(["--auto_resume"] if own else []))
-    scratch = WEIGHTS.with_suffix(".part")
-    shutil.copyfile(experiment / "models" / "net_g_latest.pth", scratch)
-    os.replace(scratch, WEIGHTS)
+    with written_whole(WEIGHTS.parent) as scratch:
+        shutil.copyfile(experiment / "models" / "net_g_latest.pth", scratch / WEIGHTS.name)
     record = {"made_from": made_from, "weights": digest(WEIGHTS)}
     RECORD.write_text(json.dumps(record), encoding="utf-8")
 
@@ -140,9 +137,8 @@ def show(restored: NDArray[Any], picture: Path) -> None:
         bar = np.full((28, image.shape[1], 3), 255, np.uint8)
         cv2.putText(bar, text, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
         columns.append(np.vstack([bar, image]))
-    scratch = picture.with_name(f".{picture.name}")
-    cv2.imwrite(str(scratch), np.hstack(columns))
-    os.replace(scratch, picture)
+    with written_whole(picture.parent) as scratch:
+        cv2.imwrite(str(scratch / picture.name), np.hstack(columns))
 
     print(f"\n{UNSEEN_PHOTO}, never trained on (RGB, no border cropped):")
     for label, (psnr, ssim) in scores.items():

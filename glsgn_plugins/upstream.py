@@ -21,9 +21,10 @@ from typing import Any
 
 import torch
 
-from glsgn_plugins.checkpoint import mmengine_globals, read_checkpoint, written_whole
+from glsgn_plugins.checkpoint import mmengine_globals, read_checkpoint
 from glsgn_plugins.data.draws import number
 from glsgn_plugins.errors import InputError, NonFiniteLossError, said
+from glsgn_plugins.writing import written_whole
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from glsgn_plugins.blocks import SCALES
-from glsgn_plugins.checkpoint import mmengine_globals, read_checkpoint, written_whole
+from glsgn_plugins.checkpoint import mmengine_globals, read_checkpoint
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.network import GLSGN
+from glsgn_plugins.writing import not_written, written_whole
 
 Weights = dict[str, Tensor]
 
@@ -175,24 +176,27 @@ def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
             ``params`` or ``params_ema``, MMagic as ``state_dict``).
 
     Raises:
-        InputError: The file exists, or its name ends otherwise.
+        InputError: The file exists, its name ends otherwise, or it can't be written.
     """
     if path.suffix not in (".pth", ".safetensors"):
         raise InputError(f"{path}: expected a name that ends in .pth or .safetensors")
     if path.exists():
         raise InputError(f"{path} exists; remove it or give another name")
     plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-    with written_whole(path.parent, ".converting") as scratch:
-        if path.suffix == ".safetensors":
-            packed = _safetensors().save(plain, metadata={"format": "pt"})
-            (scratch / path.name).write_bytes(packed)
-        else:
-            both = {
-                "params": plain,
-                "params_ema": plain,
-                "state_dict": {f"generator.{key}": value for key, value in plain.items()},
-            }
-            torch.save(both, scratch / path.name)
+    try:
+        with written_whole(path.parent) as scratch:
+            if path.suffix == ".safetensors":
+                packed = _safetensors().save(plain, metadata={"format": "pt"})
+                (scratch / path.name).write_bytes(packed)
+            else:
+                both = {
+                    "params": plain,
+                    "params_ema": plain,
+                    "state_dict": {f"generator.{key}": value for key, value in plain.items()},
+                }
+                torch.save(both, scratch / path.name)
+    except (OSError, RuntimeError) as error:
+        raise not_written(path, error) from None
 
 
 def _safetensors() -> Any:

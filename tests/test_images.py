@@ -1,16 +1,13 @@
 """Files that aren't what they should be: each is named, and nothing is half-written."""
 
 import os
-import resource
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from glsgn_plugins.data.images import image_files, png, read_header, read_image, write_whole
+from glsgn_plugins.data.images import image_files, read_header, read_image
 from glsgn_plugins.demo import photo
 from glsgn_plugins.errors import InputError
 
@@ -97,39 +94,6 @@ def test_cmyk_and_animations_are_refused(tmp_path, small):
         with pytest.raises(InputError, match=r"3 frames or pages; expected one image"):
             read_image(tmp_path / name)
         assert read_header(tmp_path / name).frames == 3
-
-
-def test_a_full_disk_leaves_nothing_half_written(tmp_path, small):
-    """The limit on a file's size makes the writing fail in the middle, as a full disk does."""
-    path = tmp_path / "out.png"
-    code = (
-        "import resource, signal, sys, numpy as np; from pathlib import Path\n"
-        "from glsgn_plugins.data.images import png, write_whole\n"
-        "from glsgn_plugins.errors import InputError\n"
-        "content = png(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8))\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000)); path = Path({str(path)!r})\n"
-        "try: write_whole(path, content)\n"
-        "except InputError as error: print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert f"{path}: can't be written (File too large)" in done.stdout
-    assert not list(tmp_path.iterdir())
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 40000
-
-    path.write_bytes(b"earlier")
-    write_whole(path, png(small))
-    assert np.array_equal(read_image(path), small)
-    assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
-
-
-def test_names_that_are_too_long_for_the_disk(tmp_path):
-    fits = tmp_path / ("ü" * 125 + ".png")
-    write_whole(fits, b"content")
-    assert fits.read_bytes() == b"content"
-    with pytest.raises(InputError, match="give it a shorter name"):
-        write_whole(tmp_path / ("x" * 300 + ".png"), b"content")
-    assert list(tmp_path.iterdir()) == [fits]
 
 
 def test_link_loops_end_and_hidden_files_are_left_out(tmp_path):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from glsgn_plugins.checkpoint import written_whole
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.network import GLSGN
 from glsgn_plugins.weights import read_glsgn
+from glsgn_plugins.writing import written_whole
 
 TOLERANCE = 1e-4
 """Largest difference between onnxruntime and torch, of values in [0, 1]."""

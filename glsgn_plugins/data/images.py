@@ -1,4 +1,4 @@
-"""Reading and writing images: what isn't whole or isn't RGB is named, and nothing is half-written.
+"""Reading and encoding images: what isn't whole or isn't RGB is named.
 
 OpenCV gives ``None`` for a file that it can't read, half a picture for one that is cut short, and
 wrong colours for CMYK, all without a word.
@@ -6,8 +6,6 @@ wrong colours for CMYK, all without a word.
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import io
 import os
 import struct
@@ -178,37 +176,6 @@ def _check_single(path: Path, content: bytes) -> None:
             frames = getattr(image, "n_frames", 1)
         if frames > 1:
             raise InputError(f"{path}: {frames} frames or pages; expected one image, extract it")
-
-
-def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
-    """Write a file so that it is whole under its name, or not there at all.
-
-    Args:
-        path: Its name.
-        content: All of it.
-        durable: Wait until the disk has it, so that this holds for a power failure, too. For
-            thousands of small files that is most of the time.
-
-    Raises:
-        InputError: The disk is full, the name too long or the folder not writable.
-    """
-    # A name of its own, short and the same after a kill: what was left over is written over.
-    scratch = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.part")
-    try:
-        with scratch.open("wb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        advice = {
-            errno.ENOSPC: "free some space and run it again: it goes on where it stopped",
-            errno.EDQUOT: "free some of your quota and run it again: it goes on where it stopped",
-            errno.ENAMETOOLONG: "give it a shorter name",
-        }.get(error.errno or 0, "check the folder")
-        raise InputError(f"{path}: can't be written ({error.strerror}); {advice}") from None
 
 
 def png(image: NDArray[Any]) -> bytes:

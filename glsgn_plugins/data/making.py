@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 
 from glsgn_plugins import __version__
 from glsgn_plugins.data.crops import middle
-from glsgn_plugins.data.images import png, read_image, write_whole
+from glsgn_plugins.data.images import png, read_image
 from glsgn_plugins.data.synthesis import Synthesis, make_degradation
 from glsgn_plugins.degradations import PARAMETERS, Parameters
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.writing import write_whole
 
 METADATA = "metadata.json"
 UNFINISHED = ".unfinished"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 
 from glsgn_plugins.data.checks import Seen
 from glsgn_plugins.data.crops import middle
-from glsgn_plugins.data.images import png, read_image, write_whole
+from glsgn_plugins.data.images import png, read_image
 from glsgn_plugins.data.layouts import Pair
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.writing import write_whole, written_whole
 
 Shape = tuple[int, int, int]
 
@@ -134,31 +134,26 @@ def write_lmdb(pairs: Sequence[Pair], out: Path, crop_gt: bool) -> Iterator[None
     for final in finals:
         if final.exists():
             raise InputError(f"{final}: is there already; remove it or use another folder")
-    scratches = [final.with_name(f".{final.name}.part") for final in finals]
-    for scratch in scratches:
-        shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
-        scratch.mkdir(parents=True)
     # An upper bound of an address range, not what is taken from the disk.
     bound = 2**40
-    stores = [lmdb.open(str(scratch), map_size=bound, sync=False) for scratch in scratches]
     lines: list[list[str]] = [[], []]
-    try:
-        for pair, stem in zip(pairs, unique_stems(pairs)):
-            for store, listing, image in zip(stores, lines, read_pair(pair, crop_gt)):
-                with store.begin(write=True) as transaction:
-                    transaction.put(stem.encode("ascii"), png(image))
-                shape = ",".join(map(str, image.shape))
-                listing.append(f"{stem}.png ({shape}) 1\n")
-            yield
-        for store in stores:
-            store.sync(True)
-    except lmdb.Error as error:
-        for scratch in scratches:
-            shutil.rmtree(scratch, ignore_errors=True)
-        raise InputError(f"{out}: can't be written ({error}); is the disk full?") from None
-    finally:
-        for store in stores:
-            store.close()
-    for scratch, final, listing in zip(scratches, finals, lines):
-        write_whole(scratch / "meta_info.txt", "".join(listing).encode())
-        scratch.rename(final)
+    with written_whole(out) as scratch:
+        parts = [scratch / final.name for final in finals]
+        stores = [lmdb.open(str(part), map_size=bound, sync=False) for part in parts]
+        try:
+            for pair, stem in zip(pairs, unique_stems(pairs)):
+                for store, listing, image in zip(stores, lines, read_pair(pair, crop_gt)):
+                    with store.begin(write=True) as transaction:
+                        transaction.put(stem.encode("ascii"), png(image))
+                    shape = ",".join(map(str, image.shape))
+                    listing.append(f"{stem}.png ({shape}) 1\n")
+                yield
+            for store in stores:
+                store.sync(True)
+        except lmdb.Error as error:
+            raise InputError(f"{out}: can't be written ({error}); is the disk full?") from None
+        finally:
+            for store in stores:
+                store.close()
+        for part, listing in zip(parts, lines):
+            write_whole(part / "meta_info.txt", "".join(listing).encode())

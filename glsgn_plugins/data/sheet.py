@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glsgn_plugins.data.crops import middle
-from glsgn_plugins.data.images import write_whole
 from glsgn_plugins.data.layouts import Pair
 from glsgn_plugins.data.preparing import read_pair
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.writing import write_whole
 
 HEIGHT = 300
 """Of each picture, in pixels; details are as large, one pixel for one."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from glsgn_plugins.checkpoint import written_whole
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.writing import written_whole
 
 SAVERS: dict[str, dict[str, Any]] = {
     ".jpg": {"Q": 95, "subsample_mode": "off"},
