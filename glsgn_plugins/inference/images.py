@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.writing import written_whole
+from glsgn_plugins.inference import exif
+from glsgn_plugins.writing import not_written, written_whole
 
 SAVERS: dict[str, dict[str, Any]] = {
     ".jpg": {"Q": 95, "subsample_mode": "off"},
@@ -24,8 +25,12 @@ SAVERS: dict[str, dict[str, Any]] = {
 }
 """File names' ends, and how such files are written."""
 
-DEEP = (".png", ".tif", ".tiff")
+TIFF = (".tif", ".tiff")
+DEEP = (".png", *TIFF)
 """Those that hold 16 bits."""
+
+CLASSIC = 2**32 - 2**28
+"""Bytes of pixels from which a TIFF is written as BigTIFF, whose offsets go beyond 4 GiB."""
 
 LAYOUT = frozenset(
     ("width", "height", "bands", "format", "coding", "interpretation", "filename", "vips-loader")
@@ -56,12 +61,14 @@ class Photograph:
         pixels: ``(H, W, 3)``, RGB, uint8 or uint16, upright whatever the EXIF orientation.
         alpha: ``(H, W)`` of the same type, or ``None``.
         grey: The file had one channel for all three.
+        exif: As a block of bytes, or ``None``.
         header: The file as libvips sees it.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None
     grey: bool
+    exif: bytes | None
     header: Any
 
 
@@ -104,7 +111,10 @@ def read(path: Path) -> Photograph:
     grey = colour.shape[2] == 1
     if grey:
         colour = np.repeat(colour, 3, axis=2)
-    return Photograph(_upright(colour, _orientation(header)), alpha, grey, header)
+    block = header.get("exif-data") if header.get_typeof("exif-data") else None
+    if header.get("vips-loader").startswith("tiff"):
+        block = exif.of_tiff(path)
+    return Photograph(_upright(colour, _orientation(header)), alpha, grey, block, header)
 
 
 def write(path: Path, photograph: Photograph, pixels: np.ndarray) -> None:
@@ -134,11 +144,19 @@ def write(path: Path, photograph: Photograph, pixels: np.ndarray) -> None:
     for name in header.get_fields():
         if name not in LAYOUT:
             image.set_type(header.get_typeof(name), name, header.get(name))
+    if photograph.exif is not None:
+        image.set_type(pyvips.GValue.blob_type, "exif-data", photograph.exif)
+    suffix = path.suffix.lower()
+    more = {"bigtiff": data.nbytes > CLASSIC} if suffix in TIFF else {}
     try:
         with written_whole(path.parent) as scratch:
-            image.write_to_file(str(scratch / path.name), **SAVERS[path.suffix.lower()])
-    except (pyvips.Error, OSError) as error:
+            image.write_to_file(str(scratch / path.name), **SAVERS[suffix], **more)
+            if suffix in TIFF and photograph.exif is not None:
+                exif.into_tiff(scratch / path.name, photograph.exif)
+    except pyvips.Error as error:
         raise InputError(f"{path}: can't be written ({_reason(error)})") from None
+    except OSError as error:
+        raise not_written(path, error) from None
 
 
 def _orientation(header: Any) -> int:
@@ -177,5 +195,7 @@ def compare(path: Path, before: np.ndarray, after: np.ndarray, width: int = 2400
     try:
         with written_whole(path.parent) as scratch:
             joined.write_to_file(str(scratch / path.name), Q=92)
-    except (pyvips.Error, OSError) as error:
+    except pyvips.Error as error:
         raise InputError(f"{path}: can't be written ({_reason(error)})") from None
+    except OSError as error:
+        raise not_written(path, error) from None
