@@ -94,7 +94,8 @@ class GLSGNModel(TiledSRModel):
     def feed_data(self, data: dict[str, Any]) -> None:
         """``lq`` and ``gt``: ``(N, 3, H, W)``, RGB in [0, 1]."""
         super().feed_data(data)
-        self.lq = self.lq.contiguous(memory_format=torch.channels_last)
+        if not self.validating:  # the tester takes what it needs of an image
+            self.lq = self.lq.contiguous(memory_format=torch.channels_last)
 
     def get_optimizer(
         self, optim_type: str, params: list[Tensor], lr: float, **kwargs: Any

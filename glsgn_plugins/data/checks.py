@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins.data.images import Header, read_header, read_image
+from glsgn_plugins.data.images import Header, check_kind, read_header, read_image
 from glsgn_plugins.data.layouts import Pair
 from glsgn_plugins.errors import InputError
 
@@ -31,22 +31,21 @@ def photograph_problem(path: Path, crop: int | None) -> str | None:
         crop: What it must hold, in pixels; or ``None``.
     """
     try:
-        header = read_header(path)
+        _usable_header(path, crop)
     except InputError as error:
         return str(error)
-    return _header_problem(path, header, crop)
+    return None
 
 
-def _header_problem(path: Path, header: Header, crop: int | None) -> str | None:
-    if header.channels == "CMYK":
-        return f"{path}: CMYK, whose colours depend on a printer; convert it to sRGB"
-    if header.frames > 1:
-        return f"{path}: {header.frames} frames or pages; expected one image, extract it"
+def _usable_header(path: Path, crop: int | None) -> Header:
+    """InputError where something is wrong."""
+    header = read_header(path)
+    check_kind(path, header.channels, header.frames)
     if crop is not None and min(header.height, header.width) < crop:
-        return (
+        raise InputError(
             f"{path}: {header.size}, smaller than gt_size, {crop}; lower gt_size or remove the pair"
         )
-    return None
+    return header
 
 
 def pair_problem(pair: Pair, crop: int | None, crop_gt: bool) -> str | None:
@@ -65,12 +64,9 @@ def _read_headers(pair: Pair, crop: int | None, crop_gt: bool) -> tuple[list[Hea
     headers: list[Header] = []
     for path in pair:
         try:
-            headers.append(read_header(path))
+            headers.append(_usable_header(path, crop))
         except InputError as error:
             return headers, str(error)
-        problem = _header_problem(path, headers[-1], crop)
-        if problem:
-            return headers, problem
     lq, gt = headers
     fits = (gt.height, gt.width) == (lq.height, lq.width)
     if crop_gt:

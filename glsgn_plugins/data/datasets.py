@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from glsgn_plugins.data.crops import Crops, Image, middle
+from glsgn_plugins.data.crops import Crops, Image
 from glsgn_plugins.data.draws import Draw, generator
 from glsgn_plugins.data.images import read_image
-from glsgn_plugins.data.layouts import LAYOUTS, Pair, find_pairs, unpaired
+from glsgn_plugins.data.layouts import LAYOUTS, Pair, find_pairs, read_pair, unpaired
 from glsgn_plugins.data.synthesis import Synthesis
 from glsgn_plugins.errors import InputError, unknown_name
 
@@ -153,15 +153,7 @@ class UHDPairedDataset(_Photographs):
 
     def _decode(self, index: int, rng: np.random.Generator) -> tuple[Pair, Image, Image]:
         pair = self.pairs[index]
-        lq, gt = read_image(pair.lq), read_image(pair.gt)
-        if self.crop_gt:
-            gt = middle(gt, (lq.shape[0], lq.shape[1]))
-        if lq.shape != gt.shape:
-            raise InputError(
-                f"{pair.lq}: {lq.shape[1]}x{lq.shape[0]} pixels, but its truth {pair.gt} has "
-                f"{gt.shape[1]}x{gt.shape[0]}; they must match"
-            )
-        return pair, lq, gt
+        return pair, *read_pair(pair, self.crop_gt)
 
     def _sample(
         self, decoded: tuple[Pair, Image, Image], rng: np.random.Generator

@@ -140,10 +140,10 @@ def read_image(path: Path) -> NDArray[Any]:
     content = read_bytes(path)
     kind = "PNG" if content[1:4] == b"PNG" else "JPEG" if content[:2] == b"\xff\xd8" else None
     _check_end(path, content[-4096:], kind)
-    if kind == "JPEG" and _jpeg_components(content) == 4:
-        raise InputError(f"{path}: CMYK, whose colours depend on a printer; convert it to sRGB")
-    if kind != "JPEG":
-        _check_single(path, content)
+    if kind == "JPEG":
+        check_kind(path, "CMYK" if _jpeg_components(content) == 4 else "RGB", frames=1)
+    else:
+        check_kind(path, "RGB", _frames(content))
     try:
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
@@ -167,15 +167,25 @@ def _jpeg_components(content: bytes) -> int:
     return 0
 
 
-def _check_single(path: Path, content: bytes) -> None:
-    """An animation's first frame isn't what anyone means by it."""
+def check_kind(path: Path, channels: str, frames: int) -> None:
+    """Refuse what isn't one picture in colours of its own; arguments as of :class:`Header`.
+
+    Raises:
+        InputError: It is CMYK or has several frames; the first one isn't what anyone means.
+    """
+    if channels == "CMYK":
+        raise InputError(f"{path}: CMYK, whose colours depend on a printer; convert it to sRGB")
+    if frames > 1:
+        raise InputError(f"{path}: {frames} frames or pages; expected one image, extract it")
+
+
+def _frames(content: bytes) -> int:
     # Only these kinds have several, and Pillow takes a while to count TIFF's pages.
     animated = b"acTL" in content[:4096] or b"ANIM" in content[:64] or content[:3] == b"GIF"
     if animated or content[:2] in (b"II", b"MM"):
         with Image.open(io.BytesIO(content)) as image:
-            frames = getattr(image, "n_frames", 1)
-        if frames > 1:
-            raise InputError(f"{path}: {frames} frames or pages; expected one image, extract it")
+            return getattr(image, "n_frames", 1)
+    return 1
 
 
 def png(image: NDArray[Any]) -> bytes:

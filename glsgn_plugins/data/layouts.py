@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from glsgn_plugins.data.images import image_files
+from glsgn_plugins.data.crops import Image, middle
+from glsgn_plugins.data.images import image_files, read_image
 from glsgn_plugins.errors import InputError, unknown_name
 
 SHOWN = 5
@@ -27,6 +28,30 @@ class Pair(NamedTuple):
 
     lq: Path
     gt: Path
+
+
+def read_pair(pair: Pair, crop_gt: bool) -> tuple[Image, Image]:
+    """Decode a pair.
+
+    Args:
+        pair: Its files.
+        crop_gt: The truth may be larger than the input, which shows its middle.
+
+    Returns:
+        Input and truth, ``(H, W, 3)`` of one size, RGB, uint8 or uint16 each.
+
+    Raises:
+        InputError: A file can't be used, or the sizes differ.
+    """
+    lq, gt = read_image(pair.lq), read_image(pair.gt)
+    if crop_gt:
+        gt = middle(gt, (lq.shape[0], lq.shape[1]))
+    if lq.shape != gt.shape:
+        raise InputError(
+            f"{pair.lq}: {lq.shape[1]}x{lq.shape[0]} pixels, but its truth {pair.gt} has "
+            f"{gt.shape[1]}x{gt.shape[0]}; they must match"
+        )
+    return lq, gt
 
 
 @dataclass(frozen=True)

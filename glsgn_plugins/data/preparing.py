@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-from numpy.typing import NDArray
-
 from glsgn_plugins.data.checks import Seen
-from glsgn_plugins.data.crops import middle
-from glsgn_plugins.data.images import png, read_image
-from glsgn_plugins.data.layouts import Pair
+from glsgn_plugins.data.images import png
+from glsgn_plugins.data.layouts import Pair, read_pair
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.writing import write_whole, written_whole
 
@@ -78,12 +74,6 @@ def sub_images(
                     write_whole(out / side / name, png(square), durable=False)
             lines.append((name, (size, size, 3)))
         yield lines
-
-
-def read_pair(pair: Pair, crop_gt: bool) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Input and truth, ``(H, W, 3)``; with ``crop_gt`` the middle of a larger truth."""
-    lq, gt = read_image(pair.lq), read_image(pair.gt)
-    return lq, middle(gt, (lq.shape[0], lq.shape[1])) if crop_gt else gt
 
 
 def _starts(length: int, size: int, step: int) -> list[int]:

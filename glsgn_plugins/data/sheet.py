@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glsgn_plugins.data.crops import middle
-from glsgn_plugins.data.layouts import Pair
-from glsgn_plugins.data.preparing import read_pair
+from glsgn_plugins.data.layouts import Pair, read_pair
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.writing import write_whole
 
