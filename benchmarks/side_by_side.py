@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -61,30 +60,12 @@ def run_mmagic(args: argparse.Namespace, folder: Path) -> tuple[float, float, in
     base = str(find_shipped("glsgn_derain.py", "mmagic_configs", ".py").resolve())
     text = CONFIG.format(base=base, wrapper=wrapper, **vars(args))
     (folder / "config.py").write_text(text, encoding="utf-8")
-    watch = train.PeakMemory()
-    watch.start()
-    done = subprocess.run(
-        [
-            *(str(train.BIN / "mim"), "train", "mmagic", "config.py"),
-            *("--gpus", str(args.gpus), "--launcher", "pytorch"),
-        ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    watch.stopped.set()
-    watch.join()
-    if done.returncode:
-        sys.exit(f"GLSGNRestorer failed:\n{done.stderr[-3000:]}")
+    argv = ["mim", "train", "mmagic", "config.py", "--gpus", str(args.gpus)]
+    _, mib = train.watched("GLSGNRestorer", [*argv, "--launcher", "pytorch"], folder)
     (log,) = folder.glob("work_dirs/side_by_side/*/vis_data/scalars.json")
     times = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     late = times[len(times) // 2 :]
-    return (
-        mean(t["time"] for t in late),
-        mean(t["data_time"] for t in late),
-        watch.peak - watch.before,
-    )
+    return mean(t["time"] for t in late), mean(t["data_time"] for t in late), mib
 
 
 def main() -> None:
@@ -102,7 +83,6 @@ def main() -> None:
         folder = Path(name)
         train.make_images(folder, args.crop)
         for framework, model in (("BasicSR", "GLSGNModel"), ("MMagic", "GLSGNRestorer")):
-            print(f"{model}: {args.iterations} iterations ...", file=sys.stderr, flush=True)
             if framework == "BasicSR":
                 seconds, data, mib = train.run(args, model, folder)
             else:

@@ -56,6 +56,21 @@ class PeakMemory(threading.Thread):
             self.peak = max(self.peak, memory())
 
 
+def watched(model: str, argv: list[str], folder: Path) -> tuple[str, int]:
+    """Run a command of this environment to its end: what it said, and its peak MiB."""
+    print(f"{model} ...", file=sys.stderr, flush=True)
+    watch = PeakMemory()
+    watch.start()
+    done = subprocess.run(
+        [str(BIN / argv[0]), *argv[1:]], cwd=folder, capture_output=True, text=True, check=False
+    )
+    watch.stopped.set()
+    watch.join()
+    if done.returncode:
+        sys.exit(f"{model} failed:\n{done.stderr[-3000:]}")
+    return done.stderr, watch.peak - watch.before
+
+
 def options(args: argparse.Namespace, model: str) -> dict[str, Any]:
     """``glsgn_derain.yml`` on random images, cut down to a timing run."""
     file = find_shipped("glsgn_derain.yml", "basicsr_options", ".yml")
@@ -86,26 +101,17 @@ def run(args: argparse.Namespace, model: str, folder: Path) -> tuple[float, floa
     """Seconds per iteration, of which waiting for data, and peak MiB."""
     file = folder / f"{model}.yml"
     file.write_text(yaml.safe_dump(options(args, model)), encoding="utf-8")
-    watch = PeakMemory()
-    watch.start()
-    done = subprocess.run(
+    said, mib = watched(
+        model,
         [
-            *(str(BIN / "torchrun"), "--standalone", f"--nproc_per_node={args.gpus}"),
-            *("--no-python", str(BIN / "basicsr"), "train", "-opt", str(file)),
-            *("--launcher", "pytorch"),
+            *("torchrun", "--standalone", f"--nproc_per_node={args.gpus}", "--no-python"),
+            *(str(BIN / "basicsr"), "train", "-opt", str(file), "--launcher", "pytorch"),
         ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
+        folder,
     )
-    watch.stopped.set()
-    watch.join()
-    if done.returncode:
-        sys.exit(f"{model} failed:\n{done.stderr[-3000:]}")
-    times = [(float(t), float(d)) for t, d in TIME.findall(done.stderr)]
+    times = [(float(t), float(d)) for t, d in TIME.findall(said)]
     late = times[len(times) // 2 :]
-    return mean(t for t, _ in late), mean(d for _, d in late), watch.peak - watch.before
+    return mean(t for t, _ in late), mean(d for _, d in late), mib
 
 
 def parser_of(description: str) -> argparse.ArgumentParser:
@@ -147,7 +153,6 @@ def main() -> None:
         folder = Path(name)
         make_images(folder, args.crop)
         for model in ("SRModel", "GLSGNModel"):
-            print(f"{model}: {args.iterations} iterations ...", file=sys.stderr, flush=True)
             seconds, data, mib = run(args, model, folder)
             precision = "fp32" if model == "SRModel" else args.amp or "fp32"
             used = f"{mib / 1024:.1f} GiB" if mib else "not measured"
