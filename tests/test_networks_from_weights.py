@@ -98,18 +98,35 @@ def test_another_networks_weights_are_not_ours_in_spandrel():
     assert not GLSGNArch().detect({"conv.weight": torch.ones(1)})
 
 
-def test_onnx_agrees_with_the_core(tmp_path, capsys):
+SIZES = [(32, 32), (33, 47), (64, 96), (255, 131), (270, 480)]
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"), [([], SIZES), (["--size", "70", "96"], [(70, 96)])], ids=["any", "one"]
+)
+def test_onnx_agrees_with_the_core(size, sizes, tmp_path, capsys):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
+    if not hasattr(torch.export.Dim, "AUTO"):
+        pytest.skip("export needs torch 2.6")
     net = trained_like(GLSGN(**TINY)).eval()
     torch.save({"params": net.state_dict()}, tmp_path / "w.pth")
     out = tmp_path / "net.onnx"
-    argv = ["export", str(out), "--weights", str(tmp_path / "w.pth"), "--size", "70", "96"]
-    assert main(argv) == 0
+    assert main(["export", str(out), "--weights", str(tmp_path / "w.pth"), *size]) == 0
     assert "differs from torch by" in capsys.readouterr().out
     session = onnxruntime.InferenceSession(str(out))
     for batch in (1, 3):
-        image = torch.rand(batch, 3, 70, 96)
-        (found,) = session.run(None, {"lq": image.numpy()})
-        with torch.no_grad():
-            torch.testing.assert_close(torch.from_numpy(found), net(image), atol=1e-4, rtol=0)
+        for height, width in sizes:
+            image = torch.rand(batch, 3, height, width)
+            (found,) = session.run(None, {"lq": image.numpy()})
+            with torch.no_grad():
+                torch.testing.assert_close(torch.from_numpy(found), net(image), atol=1e-4, rtol=0)
+
+
+def test_a_torch_that_cannot_export_is_named(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxscript")
+    torch.save(GLSGN(**TINY).state_dict(), tmp_path / "w.pth")
+    monkeypatch.setattr(torch, "export", None)
+    argv = ["export", str(tmp_path / "net.onnx"), "--weights", str(tmp_path / "w.pth")]
+    assert main(argv) == 2
+    assert f"needs torch 2.6 or later; this is {torch.__version__}" in capsys.readouterr().err

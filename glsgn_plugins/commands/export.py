@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.network import GLSGN
+from glsgn_plugins.network import GLSGN, MIN_SIZE
 from glsgn_plugins.weights import read_glsgn
-from glsgn_plugins.writing import written_whole
+from glsgn_plugins.writing import not_written, written_whole
 
 TOLERANCE = 1e-4
 """Largest difference between onnxruntime and torch, of values in [0, 1]."""
@@ -21,13 +21,17 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "export",
         help="write weights as ONNX",
-        description="Write a network with its weights as ONNX, for any batch of one size, and "
-        "check it against onnxruntime.",
+        description="Write a network with its weights as ONNX, for any batch and size, and check "
+        "it against onnxruntime.",
     )
     parser.add_argument("output", type=Path, metavar="OUT.onnx")
     parser.add_argument("--weights", required=True, metavar="FILE", help=".pth or .safetensors")
     parser.add_argument(
-        *("--size", "-s"), nargs=2, type=int, required=True, metavar=("HEIGHT", "WIDTH")
+        *("--size", "-s"),
+        nargs=2,
+        type=int,
+        metavar=("HEIGHT", "WIDTH"),
+        help="for images of this size alone, as some runtimes want it (default: any size)",
     )
     parser.set_defaults(run=run)
 
@@ -35,25 +39,28 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run(args: argparse.Namespace) -> int:
     """Exit code 0; an export that doesn't agree is an error, and isn't written."""
     net = read_glsgn(args.weights)
-    difference = export(net, args.output, tuple(args.size))
+    difference = export(net, args.output, tuple(args.size) if args.size else None)
     print(f"{args.output}: differs from torch by {difference:.1e} at most")
     return 0
 
 
-def export(net: GLSGN, path: Path, size: tuple[int, int]) -> float:
+def export(net: GLSGN, path: Path, size: tuple[int, int] | None = None) -> float:
     """Write a network as ONNX with a dynamic batch: input ``lq``, output ``restored``.
+
+    Padding and cropping are part of what is written, so that any size from 32x32 up goes in.
 
     Args:
         net: In eval mode, on the CPU.
         path: A file that ends in ``.onnx``; appears whole or not at all.
-        size: Rows and columns; padding and patches depend on them, so they are fixed.
+        size: Rows and columns, where these are to be fixed.
 
     Returns:
-        The largest difference to torch, on noise, of batches of one and of two.
+        The largest difference to torch, on noise: of batches of one and of two, and where the size
+        isn't fixed, of sizes other than the one by which the network was traced.
 
     Raises:
-        InputError: A package is missing, the size isn't possible, or onnxruntime differs by more
-            than 1e-4.
+        InputError: A package is missing, torch is too old, the size isn't possible, the file can't
+            be written, or onnxruntime differs by more than 1e-4.
     """
     if path.suffix != ".onnx":
         raise InputError(f"{path}: expected a file that ends in .onnx")
@@ -62,29 +69,44 @@ def export(net: GLSGN, path: Path, size: tuple[int, int]) -> float:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(f"{error.name} is missing: pip install 'glsgn-plugins[onnx]'") from None
-    image = torch.rand(2, 3, *size)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with torch.no_grad(), written_whole(path.parent) as scratch:
-        file = scratch / path.name
-        torch.onnx.export(
-            net,
-            (image,),
-            str(file),
-            input_names=["lq"],
-            output_names=["restored"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        difference = 0.0
-        for batch in (image, image[:1]):
-            (found,) = session.run(None, {"lq": batch.numpy()})
-            difference = max(difference, (torch.from_numpy(found) - net(batch)).abs().max().item())
-        if not difference <= TOLERANCE:
-            raise InputError(
-                f"{path}: onnxruntime differs from torch by {difference:.1e}, more than "
-                f"{TOLERANCE:.0e}; not written"
+    auto = getattr(getattr(torch.export, "Dim", None), "AUTO", None)
+    if auto is None:
+        raise InputError(f"export needs torch 2.6 or later; this is {torch.__version__}")
+    sizes = [size] if size else _sizes(net)
+    try:
+        with torch.no_grad(), written_whole(path.parent) as scratch:
+            file = scratch / path.name
+            torch.onnx.export(
+                net,
+                (torch.rand(2, 3, *sizes[0]),),
+                str(file),
+                input_names=["lq"],
+                output_names=["restored"],
+                dynamic_shapes=({0: auto} if size else {0: auto, 2: auto, 3: auto},),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
             )
+            session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+            difference = 0.0
+            for image in (torch.rand(n, 3, *s) for s in sizes for n in (1, 2)):
+                (found,) = session.run(None, {"lq": image.numpy()})
+                off = (torch.from_numpy(found) - net(image)).abs().max().item()
+                difference = max(difference, off)
+            if not difference <= TOLERANCE:
+                raise InputError(
+                    f"{path}: onnxruntime differs from torch by {difference:.1e}, more than "
+                    f"{TOLERANCE:.0e}; not written"
+                )
+    except OSError as error:
+        raise not_written(path, error) from None
     return difference
+
+
+def _sizes(net: GLSGN) -> list[tuple[int, int]]:
+    """To trace the network by, and to check it with.
+
+    The first one must be padded on both sides: tracing follows the way that an image takes.
+    """
+    rows, cols = (-(-MIN_SIZE // m) * m for m in net.size_multiple)
+    return [(rows + 1, cols + 1), (rows, cols), (3 * rows, 2 * cols - 1), (2 * rows - 1, 5 * cols)]
