@@ -1,17 +1,27 @@
 """The bars of inference at 4K and beyond, as ratios within one run.
 
-One command, unattended, on Linux (about half an hour on two cores; 16K takes most of it)::
+One command, unattended, on Linux, with a GPU or without (an hour on two cores)::
 
     python benchmarks/inference.py --out docs/benchmarks.md
 
-- ``glsgn_s`` whole and streamed, and NAFNet (width 32, MMagic's own) whole and in tiles of 512.
-- Every pass has a process of its own, which restores a small image first; then one 4K image.
-- Both settings of glibc's allocator: its default, which gives large blocks back and maps them anew,
-  and ``MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000``, which keeps its heap.
-- Memory is the peak RSS (CPU) or that of the caching allocator (CUDA) during the pass, less what
-  was held before it, less the output. Seconds are of the wall clock, user and system time apart.
-- Seams: ``calculate_seam`` of whole and streamed output, and of the same weights without patches.
-- Noise as input, untrained weights: neither changes any cost.
+- ``glsgn_s`` whole and streamed, and NAFNet (width 32, MMagic's own) whole and in tiles of 512, at
+  4K; ``glsgn_s`` streamed at 16K.
+- Every pass has a process of its own, which restores a small image first (on a GPU the same one,
+  and then several, from and to its own memory but at 16K).
+- Both settings of glibc's allocator on a CPU: its default, which gives large blocks back and maps
+  them anew, and ``MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000``, which keeps its heap.
+- Memory is the peak RSS (CPU) or that of the caching allocator (GPU) during the pass, less what was
+  held before it, less the output. Seconds are of the wall clock, user and system time apart.
+- Noise as input: it doesn't change any cost, and neither do weights.
+- Floors: multiply-adds over the rate of a large matrix product, and the bytes that convolutions
+  read and write over the rate of a large copy, both measured in the same run.
+- Seams: ``calculate_seam`` on degraded photographs, of the output whole and streamed and of the
+  same weights without patches; and of weights that were trained without patches, where
+  ``--reference`` names them. Without ``--weights`` the network is an untrained one whose output is
+  no longer the identity, which tells whether streaming adds seams, but not whether training
+  removes them.
+
+What stands below the line ``<!-- by hand -->`` of the file is left as it is.
 """
 
 from __future__ import annotations
@@ -27,27 +37,42 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
+import numpy as np
 import torch
 from forward import build
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
-SIZES = {"1080p": (1080, 1920), "4k": (2160, 3840), "16k": (8640, 15360)}
+SIZES = {"4k": (2160, 3840), "16k": (8640, 15360)}
 HEAPS = {
     "default": {},
     "kept": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"},
 }
-PASSES = [
-    ("glsgn_s", "whole", "4k"),
-    ("glsgn_s", "stream", "4k"),
-    ("NAFNet-32", "whole", "4k"),
-    ("NAFNet-32", 512, "4k"),
-    ("glsgn_s", "stream", "16k"),
-]
+Pass = tuple[str, "str | int", str]
+WHOLE: Pass = ("glsgn_s", "whole", "4k")
+STREAMED: Pass = ("glsgn_s", "stream", "4k")
+PEER: Pass = ("NAFNet-32", "whole", "4k")
+TILED: Pass = ("NAFNet-32", 512, "4k")
+LARGE: Pass = ("glsgn_s", "stream", "16k")
+PASSES = (WHOLE, STREAMED, PEER, TILED, LARGE)
+
+FRAMES = 10
+"""Restored one after the other on a GPU, but at 16K; a CPU restores one."""
+
+GPU_MEMORY = 6 * 2**30
+"""Bytes that streaming is given on a GPU: it would take half of what is free."""
+
 MIB = 2**20
+BY_HAND = "<!-- by hand -->"
+
+
+# --- In the process of one pass ------------------------------------------------------------------
 
 
 def _status(field: str) -> int:
@@ -60,47 +85,108 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     """One pass, measured."""
     from glsgn_plugins import restore
 
-    if job["threads"]:
-        torch.set_num_threads(job["threads"])
     device = torch.device(job["device"])
+    cuda = device.type == "cuda"
     torch.manual_seed(0)
     net = build(job["network"]).eval().to(device)
     if job["network"].startswith("glsgn"):
         net = net.to(memory_format=torch.channels_last)
-    height, width = SIZES[job["size"]]
-    restore(net, torch.rand(1, 3, 128, 128), job["tile"], amp=job["amp"])
-    image = torch.rand(1, 3, height, width)
+    options: dict[str, Any] = {"amp": job["amp"]}
+    if cuda and job["tile"] == "stream":
+        options["memory"] = GPU_MEMORY
+    on_device = cuda and job["size"] != "16k"
+    frames = FRAMES if on_device else 1
+    image = torch.rand(1, 3, *job["pixels"], device=device if on_device else "cpu")
+    warm = image if on_device else torch.rand(1, 3, 128, 128)
+    for _ in range(2 if on_device else 1):
+        restore(net, warm, job["tile"], **options)
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to VmRSS
     held = _status("VmRSS")
-    if device.type == "cuda":
+    if cuda:
+        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         held = torch.cuda.memory_allocated()
     before = resource.getrusage(resource.RUSAGE_SELF)
     start = time.perf_counter()
-    restored = restore(net, image, job["tile"], amp=job["amp"])
-    seconds = time.perf_counter() - start
+    for _ in range(frames):
+        restored = restore(net, image, job["tile"], **options)
+    if cuda:
+        torch.cuda.synchronize()
+    seconds = (time.perf_counter() - start) / frames
     after = resource.getrusage(resource.RUSAGE_SELF)
-    output = restored.numel() * 4
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() - held
-    else:
-        peak = _status("VmHWM") - held - output
+    peak = torch.cuda.max_memory_allocated() if cuda else _status("VmHWM")
+    output = restored.numel() * 4 if restored.device == device else 0
     return {
         "seconds": seconds,
-        "user": after.ru_utime - before.ru_utime,
-        "system": after.ru_stime - before.ru_stime,
-        "bytes": peak,
+        "user": (after.ru_utime - before.ru_utime) / frames,
+        "system": (after.ru_stime - before.ru_stime) / frames,
+        "bytes": peak - held - output,
     }
 
 
-def measure(job: dict[str, Any], heap: str, timeout: float) -> dict[str, Any]:
-    """A pass in a process of its own; ``failure`` says why there is none."""
-    name = f"{job['network']} {job['tile']} {job['size']}, heap {heap}"
+def rates(job: dict[str, Any]) -> dict[str, float]:
+    """Multiply-adds and bytes per second of this device, the best of several tries."""
+    device = torch.device(job["device"])
+    cuda = device.type == "cuda"
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job["amp"], torch.float32)
+    side, size = (8192, 2**30) if cuda else (1024, 2**26)
+    one, two = (torch.rand(side, side, device=device).to(kind) for _ in range(2))
+    source, target = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
+
+    def best(work: Callable[[], Any]) -> float:
+        found = []
+        for _ in range(30):
+            if cuda:
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            work()
+            if cuda:
+                torch.cuda.synchronize()
+            found.append(time.perf_counter() - start)
+        return min(found)
+
+    return {
+        "macs": side**3 / best(lambda: one @ two),
+        "bytes": 2 * size / best(lambda: target.copy_(source)),
+    }
+
+
+class ConvolutionTraffic(TorchDispatchMode):
+    """Sums up the elements that convolutions read and write, each once."""
+
+    elements = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution.default:
+            self.elements += sum(x.numel() for x in (args[0], args[1], out))
+        return out
+
+
+def costs(network: str, pixels: tuple[int, int]) -> tuple[float, float]:
+    """Multiply-adds and convolutions' elements of one image; nothing is computed."""
+    with torch.device("meta"):
+        net = build(network).eval()
+        image = torch.empty(1, 3, *pixels)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, ConvolutionTraffic() as seen:
+        net(image)
+    return counter.get_total_flops() / 2, seen.elements
+
+
+# --- The run -------------------------------------------------------------------------------------
+
+
+def in_a_process(
+    what: str, job: dict[str, Any], environment: dict[str, str], timeout: float
+) -> dict[str, Any]:
+    """A job in a process of its own; ``failure`` says why there is no result."""
     try:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", __file__, "--worker", json.dumps(job)],
-            env={**os.environ, **HEAPS[heap]},
+            env={**os.environ, **environment},
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -113,128 +199,275 @@ def measure(job: dict[str, Any], heap: str, timeout: float) -> dict[str, Any]:
             found = {"failure": f"exit status {done.returncode} {last[0]}".strip()}
     except subprocess.TimeoutExpired:
         found = {"failure": f"over {timeout:g} s"}
-    said = found.get("failure") or f"{found['seconds']:.1f} s, {found['bytes'] / MIB:.0f} MiB"
-    print(f"{name}: {said}", file=sys.stderr, flush=True)
+    said = found.get("failure") or ", ".join(f"{k} {v:.4g}" for k, v in found.items())
+    print(f"{what}: {said}", file=sys.stderr, flush=True)
     return found
 
 
-def seams() -> dict[str, float]:
-    """``calculate_seam`` where parts are not the identity; without patches too."""
-    from glsgn_plugins import GLSGN, glsgn_s, restore
+Summary = dict[tuple[Pass, str], dict[str, float]]
+
+
+def measure(
+    passes: list[Pass], heaps: list[str], common: dict[str, Any], args: argparse.Namespace
+) -> tuple[Summary, list[str]]:
+    """Medians of every pass under every heap, and the table."""
+    runs: dict[tuple[Pass, str], list[dict[str, Any]]] = {}
+    failed: dict[tuple[Pass, str], str] = {}
+    for turn in range(args.repeats):
+        for heap in heaps:
+            for one in passes:
+                key = (one, heap)
+                network, tile, size = one
+                if key in failed or (size == "16k" and turn):
+                    continue
+                pixels = [length // args.shrink for length in SIZES[size]]
+                job = {"network": network, "tile": tile, "size": size, "pixels": pixels, **common}
+                what = f"{network} {tile} {size}, heap {heap}"
+                found = in_a_process(what, job, HEAPS[heap], args.timeout)
+                if "failure" in found:
+                    failed[key] = found["failure"]
+                else:
+                    runs.setdefault(key, []).append(found)
+    lines = [
+        "| Network | Mode | Size | Heap | s | user s | system s | Peak without images (MiB) |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    summary: Summary = {}
+    for one in passes:
+        for heap in heaps:
+            start = f"| {one[0]} | {one[1]} | {one[2]} | {heap} |"
+            if (one, heap) in failed:
+                lines.append(f"{start} {failed[one, heap]} | | | |")
+                continue
+            several = runs[one, heap]
+            found = {k: median(r[k] for r in several) for k in ("seconds", "user", "system")}
+            found["bytes"] = max(r["bytes"] for r in several)
+            summary[one, heap] = found
+            digits = 3 if common["device"] == "cuda" else 1
+            times = " | ".join(f"{found[k]:.{digits}f}" for k in ("seconds", "user", "system"))
+            lines.append(f"{start} {times} | {found['bytes'] / MIB:.0f} |")
+    return summary, lines
+
+
+def bars(summary: Summary, heaps: list[str], cuda: bool, sizes: list[str]) -> list[str]:
+    """The table of bars; what misses its bar is bold."""
+    lines = [
+        f"| Figure | Bar | {' | '.join(f'heap {h}' for h in heaps)} |",
+        f"| --- | --- |{' --- |' * len(heaps)}",
+    ]
+
+    def row(what: str, bar: float | None, figure: Callable[[str], float], least: bool = False):
+        cells = []
+        for heap in heaps:
+            try:
+                found = figure(heap)
+            except KeyError:
+                cells.append("not measured")
+                continue
+            missed = bar is not None and (found < bar if least else found > bar)
+            cells.append(f"**{found:.2f}**" if missed else f"{found:.2f}")
+        limit = "" if bar is None else f"{'at least' if least else 'at most'} {bar:g}"
+        lines.append(f"| {what} | {limit} | {' | '.join(cells)} |")
+
+    def ratio(one: Pass, other: Pass, key: str) -> Callable[[str], float]:
+        return lambda heap: summary[one, heap][key] / summary[other, heap][key]
+
+    if "4k" in sizes:
+        best = f"{WHOLE[0]} 4K, time"
+        row(f"{best}: whole / NAFNet whole", 0.1, ratio(WHOLE, PEER, "seconds"))
+        row(f"{best}: whole / NAFNet tiled", 0.1, ratio(WHOLE, TILED, "seconds"))
+        row(f"{best}: streamed / NAFNet whole", None, ratio(STREAMED, PEER, "seconds"))
+        row(f"{best}: streamed / NAFNet tiled", None, ratio(STREAMED, TILED, "seconds"))
+        row(f"{best}: streamed / whole", 1, ratio(STREAMED, WHOLE, "seconds"))
+        row("4K, memory: whole / NAFNet whole", 0.25, ratio(WHOLE, PEER, "bytes"))
+        row("4K, memory: streamed / NAFNet tiled", 2, ratio(STREAMED, TILED, "bytes"))
+        row("4K, memory: streamed / whole", 0.33, ratio(STREAMED, WHOLE, "bytes"))
+    if "16k" in sizes:
+        row("memory, streamed: 16K / 4K", 1.15, ratio(LARGE, STREAMED, "bytes"))
+    if cuda:
+        row("4K whole, frames/s", 30, lambda h: 1 / summary[WHOLE, h]["seconds"], least=True)
+        row("4K whole, GB", 6, lambda h: summary[WHOLE, h]["bytes"] / 1e9)
+        row("16K streamed, GB", 8, lambda h: summary[LARGE, h]["bytes"] / 1e9)
+    return lines
+
+
+def floors(
+    summary: Summary, heap: str, common: dict[str, Any], args: argparse.Namespace
+) -> list[str]:
+    """What no implementation can be faster than, and how far the measured passes are from it."""
+    found = in_a_process("rates of the device", {**common, "rates": True}, HEAPS[heap], 600)
+    if "failure" in found:
+        return [f"Floors: {found['failure']}."]
+    lines = [
+        f"Floors, heap {heap}: {found['macs'] / 1e12:.3g} T multiply-adds/s of a matrix product, "
+        f"{found['bytes'] / 1e9:.3g} GB/s read and written by a copy.",
+        "",
+        "| Network | Size | T multiply-adds | s | GB of convolutions | s | measured / the larger |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for one in (WHOLE, PEER, LARGE):
+        if (one, heap) not in summary:
+            continue
+        height, width = SIZES[one[2]]
+        macs, elements = costs(one[0], (height // args.shrink, width // args.shrink))
+        moved = elements * (2 if common["amp"] else 4)
+        computing, moving = macs / found["macs"], moved / found["bytes"]
+        times = summary[one, heap]["seconds"] / max(computing, moving)
+        lines.append(
+            f"| {one[0]} {one[1]} | {one[2]} | {macs / 1e12:.3g} | {computing:.3g} | "
+            f"{moved / 1e9:.3g} | {moving:.3g} | {times:.2f} |"
+        )
+    return lines
+
+
+# --- Seams ---------------------------------------------------------------------------------------
+
+
+def photographs(folder: Path | None) -> list[np.ndarray]:
+    """Clean ones: those in a folder, or the demo's."""
+    from glsgn_plugins import demo
+    from glsgn_plugins.data.images import image_files, read_image
+
+    names = (*demo.TRAIN_PHOTOS, demo.UNSEEN_PHOTO)
+    files = image_files(folder) if folder else map(demo.photo, names)
+    return [read_image(file) for file in files]
+
+
+def seams(args: argparse.Namespace) -> list[str]:
+    """How much the borders between patches show, relative to the truth."""
+    from glsgn_plugins import glsgn_s, restore_array
+    from glsgn_plugins.data.synthesis import make_degradation
     from glsgn_plugins.metrics import calculate_seam
+    from glsgn_plugins.weights import read_glsgn
 
-    def bytes_of(image: torch.Tensor) -> Any:
-        return image[0].clamp(0, 1).mul(255).round().permute(1, 2, 0).numpy().astype("uint8")
-
-    torch.manual_seed(0)
-    net = glsgn_s()
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            if parameter.ndim > 1 and ("head" in name or "mask" in name):
-                parameter.normal_(std=0.02)
-    without = GLSGN(grids=[(1, 1)] * 3)
-    without.load_state_dict(net.state_dict())
-    image = torch.rand(1, 3, 512, 768)
-    image = torch.nn.functional.avg_pool2d(image, 5, 1, 2)  # neighbours have something in common
-    found = {}
-    for name, network, tile in (
+    if args.weights:
+        net = read_glsgn(args.weights)
+    else:
+        torch.manual_seed(0)
+        net = glsgn_s()
+        with torch.no_grad():
+            for name, parameter in net.named_parameters():
+                if parameter.ndim > 1 and ("head" in name or "mask" in name):
+                    parameter.normal_(std=0.02)
+    ways: list[tuple[str, Any, str]] = [
         ("whole", net, "whole"),
         ("streamed", net, "stream"),
-        ("without patches", without, "whole"),
-    ):
-        restored = restore(network, image, tile)
-        found[name] = calculate_seam(bytes_of(restored), bytes_of(image))
-    return found
+        ("the same weights without patches", _without_patches(net), "whole"),
+    ]
+    if args.reference:
+        trained = _without_patches(read_glsgn(args.reference))
+        ways.append(("weights trained without patches", trained, "whole"))
+    degradation = make_degradation({"type": args.task})
+    figures: dict[str, list[list[float]]] = {"the input": []}
+    for k, truth in enumerate(photographs(args.photographs)):
+        image = degradation.sample(np.random.default_rng(k)).apply(truth)
+        made = {"the input": image}
+        for name, network, tile in ways:
+            made[name] = restore_array(network, image, tile)
+        for name, found in made.items():
+            values = [calculate_seam(found, truth, figure=f) for f in ("gradient", "residual")]
+            figures.setdefault(name, []).append(values)
+    count = len(figures["the input"])
+    trained_as = f"weights {Path(args.weights).name}" if args.weights else "untrained weights"
+    lines = [
+        f"Seams, {trained_as}, means of {count} photographs with {args.task} (gradient: 1 is the "
+        "truth's; step: 0 is none):",
+        "",
+        "| Image | gradient | step |",
+        "| --- | --- | --- |",
+    ]
+    means = {name: [mean(column) for column in zip(*rows)] for name, rows in figures.items()}
+    for name, (gradient, step) in means.items():
+        lines.append(f"| {name} | {gradient:.4f} | {step:.3f} |")
+    against = list(means)[-1]
+    for name in ("whole", "streamed"):
+        over = means[name][0] / means[against][0]
+        shown = f"**{over:.4f}**" if over > 1.05 else f"{over:.4f}"
+        lines.append(f"| gradient, {name} / {against}, at most 1.05 | {shown} | |")
+    return lines
 
 
-def ratio(one: dict[str, Any] | None, other: dict[str, Any] | None, key: str) -> str:
-    if not one or not other:
-        return "n/a"
-    return f"{one[key] / other[key]:.2f}"
+def _without_patches(net: Any) -> Any:
+    """The same weights on one patch per pathway."""
+    from glsgn_plugins import GLSGN
+    from glsgn_plugins.weights import options_of
+
+    state = net.state_dict()
+    made = GLSGN(**{**options_of(state, "these"), "grids": [(1, 1)] * 3})
+    made.load_state_dict(state)
+    return made.eval()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     cuda = torch.cuda.is_available()
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if cuda else "cpu")
-    parser.add_argument("--amp", choices=("bf16", "fp16"))
+    parser.add_argument(
+        "--amp", choices=("bf16", "fp16", "none"), help="default: bf16 on a GPU, none on a CPU"
+    )
     parser.add_argument("--threads", type=int, help="of the CPU; torch's default")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--timeout", type=float, default=900, help="seconds per pass")
-    parser.add_argument("--sizes", nargs="+", choices=("4k", "16k"), default=["4k", "16k"])
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds per pass")
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--shrink", type=int, default=1, help="divides all sides, for a trial run")
+    parser.add_argument("--weights", help="of GLSGN, for the seams")
+    parser.add_argument("--reference", help="weights of GLSGN trained with grids of 1x1")
+    parser.add_argument("--task", choices=("rain", "reflection", "haze"), default="rain")
+    parser.add_argument("--photographs", type=Path, help="folder of clean ones, for the seams")
     parser.add_argument("--out", type=Path, help="Markdown file for the tables")
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        print(json.dumps(work(args.worker)))
+        if args.worker["threads"]:
+            torch.set_num_threads(args.worker["threads"])
+        print(json.dumps((rates if "rates" in args.worker else work)(args.worker)))
         return
 
-    common = {"device": args.device, "amp": args.amp, "threads": args.threads}
-    runs: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    cuda = args.device == "cuda"
+    amp = {"none": None, None: "bf16" if cuda else None}.get(args.amp, args.amp)
+    common = {"device": args.device, "amp": amp, "threads": args.threads}
+    heaps = ["default"] if cuda else list(HEAPS)
     passes = [p for p in PASSES if p[2] in args.sizes]
-    failed: dict[tuple[Any, ...], str] = {}
-    for turn in range(args.repeats):
-        for heap in HEAPS:
-            for network, tile, size in passes:
-                key = (network, tile, size, heap)
-                if key in failed or (size == "16k" and turn):
-                    continue
-                job = {"network": network, "tile": tile, "size": size, **common}
-                found = measure(job, heap, args.timeout)
-                if "failure" in found:
-                    failed[key] = found["failure"]
-                else:
-                    runs.setdefault(key, []).append(found)
-
+    summary, table = measure(passes, heaps, common, args)
+    device = torch.cuda.get_device_name() if cuda else f"CPU ({platform.machine()})"
     lines = [
+        "# Inference at 4K and 16K, against NAFNet",
+        "",
         f"`python benchmarks/inference.py {shlex.join(sys.argv[1:])}`",
         "",
-        f"torch {torch.__version__}, {args.device} ({platform.machine()}), "
-        f"{args.threads or torch.get_num_threads()} CPU threads, {args.amp or 'float32'}, "
-        f"{date.today()}; medians of {args.repeats} passes (16K: one), largest memory.",
+        f"torch {torch.__version__}, {device}, {args.threads or torch.get_num_threads()} CPU "
+        f"threads, {amp or 'float32'}, {date.today()}; medians of {args.repeats} passes (16K: one),"
+        " largest memory, each pass in a process of its own. "
+        + (f"Sides divided by {args.shrink}: a trial run. " if args.shrink > 1 else "")
+        + ("" if cuda else _ABOUT_HEAPS),
         "",
-        "| Network | Mode | Size | Heap | s | user s | system s | Peak without images (MiB) |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        *table,
+        "",
+        "What misses its bar is bold.",
+        "",
+        *bars(summary, heaps, cuda, args.sizes),
+        "",
+        *floors(summary, heaps[-1], common, args),
+        "",
+        *seams(args),
     ]
-    summary: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for network, tile, size in passes:
-        for heap in HEAPS:
-            key = (network, tile, size, heap)
-            if key not in runs:
-                lines.append(f"| {network} | {tile} | {size} | {heap} | {failed[key]} | | | |")
-                continue
-            found = {k: median(r[k] for r in runs[key]) for k in ("seconds", "user", "system")}
-            found["bytes"] = max(r["bytes"] for r in runs[key])
-            summary[key] = found
-            cells = [f"{found[k]:.1f}" for k in ("seconds", "user", "system")]
-            cells.append(f"{found['bytes'] / MIB:.0f}")
-            lines.append(f"| {network} | {tile} | {size} | {heap} | {' | '.join(cells)} |")
-
-    lines += ["", "| Ratio | Bar | " + " | ".join(f"heap {h}" for h in HEAPS) + " |"]
-    lines.append("| --- | --- | --- | --- |")
-
-    def row(what: str, bar: str, one: tuple[Any, ...], other: tuple[Any, ...], key: str) -> None:
-        cells = [ratio(summary.get((*one, h)), summary.get((*other, h)), key) for h in HEAPS]
-        lines.append(f"| {what} | {bar} | {' | '.join(cells)} |")
-
-    whole, streamed, large = ("glsgn_s", "whole", "4k"), ("glsgn_s", "stream", "4k"), PASSES[-1]
-    peer, tiled = ("NAFNet-32", "whole", "4k"), ("NAFNet-32", 512, "4k")
-    row("time, whole / NAFNet whole", "0.10", whole, peer, "seconds")
-    row("time, whole / NAFNet tiled", "0.10", whole, tiled, "seconds")
-    row("time, streamed / NAFNet whole", "", streamed, peer, "seconds")
-    row("time, streamed / NAFNet tiled", "", streamed, tiled, "seconds")
-    row("memory, whole / NAFNet whole", "0.25", whole, peer, "bytes")
-    row("memory, streamed / NAFNet tiled", "2", streamed, tiled, "bytes")
-    row("memory, streamed / whole", "0.33", streamed, whole, "bytes")
-    row("time, streamed / whole", "1", streamed, whole, "seconds")
-    row("memory, streamed, 16K / 4K", "1.15", large, streamed, "bytes")
-    found_seams = ", ".join(f"{name} {value:.4f}" for name, value in seams().items())
-    lines += ["", f"Seam figure (`calculate_seam`, untrained): {found_seams}."]
     report = "\n".join(lines) + "\n"
     print(report, end="")
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(report)
+        save(args.out, report)
+
+
+_ABOUT_HEAPS = (
+    "Heap kept is glibc with `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000`: it then "
+    "doesn't give large blocks back to the kernel, which would have to zero their pages anew."
+)
+
+
+def save(file: Path, report: str) -> None:
+    """Write the report over the last one, and leave what was written by hand below it."""
+    _, mark, by_hand = file.read_text().partition(BY_HAND) if file.is_file() else ("", "", "")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{report}\n{mark}{by_hand}" if mark else report)
 
 
 if __name__ == "__main__":
