@@ -2,15 +2,20 @@
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 import pyvips
 import torch
 from conftest import BIN, run_command
+from PIL import Image
 from test_network import TINY, trained_like
 
 from glsgn_plugins import GLSGN, restore_array
@@ -153,13 +158,18 @@ def test_bad_files_are_named_and_the_rest_go_on(weights, tmp_path, capsys):
     (source / "text.png").write_text("no image at all")
     save(source / "dot.png", picture(size=(1, 1)))
     (source / "really.jpg").write_bytes(good.read_bytes())  # a PNG
-    save(source / "wide.jpg", np.tile(picture(size=(40, 200)), (1, 20, 1)))
+    save(source / "wide.jpg", np.tile(picture(size=(300, 400)), (1, 50, 1)))  # 20000x300
+    Image.fromarray(picture()).convert("CMYK").save(source / "print.jpg")
+    pages = [Image.fromarray(picture())] * 2
+    pages[0].save(source / "pages.tif", save_all=True, append_images=pages[1:])
     out = tmp_path / "out"
     assert command(source, out, "--weights", weights, "--tile", "stream") == 1
     assert sorted(p.name for p in out.iterdir()) == ["good.png", "really.jpg", "wide.jpg"]
     said = capsys.readouterr().err
     for name in ("cut.jpg", "cut.png", "zero.jpg", "text.png"):
         assert f"{source / name}: " in said
+    assert f"{source / 'print.jpg'}: cmyk" in said
+    assert f"{source / 'pages.tif'}: holds 2 pages" in said
     assert f"{source / 'dot.png'}: GLSGN expects images of at least 32x32" in said
     assert "Traceback" not in said
 
@@ -233,17 +243,71 @@ def test_wrong_arguments_end_before_any_work(argv, message, weights, tmp_path, c
     assert not (tmp_path / "out").is_file()
 
 
-def test_an_unreadable_folder_is_named(weights, tmp_path, capsys, monkeypatch):
-    """Tests may run as root, to whom all is readable: the refusal is os.walk's."""
-    (tmp_path / "in").mkdir()
+@pytest.fixture
+def shared():
+    """A folder that another user reaches, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
 
-    def refused(folder, onerror):
-        onerror(PermissionError(13, "Permission denied", str(folder)))
-        return []
 
-    monkeypatch.setattr("glsgn_plugins.commands.restore.os.walk", refused)
-    assert command(tmp_path / "in", tmp_path / "out", "--weights", weights) == 2
-    assert f"{tmp_path / 'in'}: can't be read (Permission denied)" in capsys.readouterr().err
+@contextmanager
+def unprivileged():
+    """Tests may run as root, whom no permission stops."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_what_may_not_be_read_or_written_is_named(weights, shared, capsys):
+    weights = shutil.copy(weights, shared)
+    source, closed, out = shared / "in", shared / "closed", shared / "out"
+    for folder in (source, closed, out, source / "sub"):
+        folder.mkdir()
+    out.chmod(0o777)
+    for name in ("a.png", "b.png"):
+        save(source / name, picture())
+    save(closed / "c.png", picture())
+    (source / "a.png").chmod(0)
+    closed.chmod(0)
+    try:
+        # The first time as who we are: to load what is loaded at need.
+        assert command(source / "b.png", shared / "warm", "--weights", weights) == 0
+        with unprivileged():
+            codes = [
+                command(given, to, "--weights", weights)
+                for given, to in (
+                    (source, out),
+                    (closed, out),
+                    (closed / "c.png", out),
+                    (source / "b.png", closed / "deeper" / "out"),
+                    (source / "b.png", source),
+                    (source / "b.png", closed),
+                )
+            ]
+    finally:
+        closed.chmod(0o755)
+    said = capsys.readouterr().err
+    assert codes == [1, 2, 2, 2, 2, 2]
+    assert [p.name for p in out.iterdir()] == ["b.png"]
+    assert f"{source / 'a.png'}: " in said
+    assert f"{closed}: can't be read (Permission denied)" in said
+    assert f"{closed / 'c.png'}: can't be read (Permission denied)" in said
+    assert "Traceback" not in said
+
+
+def test_a_folder_that_may_not_be_written_to_is_named_before_any_work(weights, shared, capsys):
+    path = save(shared / "a.png", picture())
+    (shared / "out").mkdir()
+    (shared / "out").chmod(0o555)
+    with unprivileged():
+        assert command(path, shared / "out", "--weights", "not looked at") == 2
+    assert f"{shared / 'out'}: can't be written to" in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_nothing_half_written(weights, tmp_path, capsys):

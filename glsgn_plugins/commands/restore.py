@@ -83,12 +83,22 @@ def _jobs(inputs: list[str], output: Path) -> list[tuple[Path, Path]]:
     """Each file and what becomes of it.
 
     Raises:
-        InputError: There are none, one can't be found, or two would become one.
+        InputError: There are none, one can't be found, two would become one, or nothing can be
+            written there.
     """
     single = output.suffix.lower() in images.SAVERS and not output.is_dir()
     found = [pair for given in inputs for pair in _files(given, output)]
     if single and (len(found) > 1 or Path(inputs[0]).is_dir()):
         raise InputError(f"{output}: a file, but there are {len(found)} images; give a folder")
+    folder = output.parent if single else output
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output}: can't be made ({error.strerror})") from None
+    if not os.access(
+        folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
+    ):
+        raise InputError(f"{folder}: can't be written to; give another folder")
     jobs = [(path, output if single else output / name) for path, name in found]
     made: dict[Path, Path] = {}
     for path, target in jobs:
@@ -97,16 +107,18 @@ def _jobs(inputs: list[str], output: Path) -> list[tuple[Path, Path]]:
         if target in made:
             raise InputError(f"{made[target]} and {path} would both become {target}")
         made[target] = path
-    try:
-        (output.parent if single else output).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output}: can't be made ({error.strerror})") from None
     return jobs
 
 
 def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
     """Image files of an argument, and their names in the output folder, whose own are left out."""
     path = Path(given)
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror})") from None
+    except OSError:
+        pass  # a pattern, perhaps
     if path.is_file():
         if path.suffix.lower() not in images.SAVERS:
             raise InputError(f"{path}: expected a file that ends in {', '.join(images.SAVERS)}")

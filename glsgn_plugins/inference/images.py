@@ -50,7 +50,8 @@ def vips() -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """What libvips says, in one line; it repeats itself."""
+    return " ".join(dict.fromkeys(" ".join(line.split()) for line in str(error).splitlines()))
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,8 @@ def restore(
         say("out of memory")
         if device.type == "cuda":
             torch.cuda.empty_cache()
+        elif device.type == "mps":
+            torch.mps.empty_cache()
 
 
 def _restore_whole(net: nn.Module, image: Tensor, device: torch.device) -> Tensor:
