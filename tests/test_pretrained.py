@@ -18,7 +18,7 @@ from glsgn_plugins.commands.glsgn import main as glsgn
 from glsgn_plugins.data.images import read_image
 from glsgn_plugins.degradations import DEGRADATIONS, Rain
 from glsgn_plugins.demo import photo
-from glsgn_plugins.upstream import installed
+from glsgn_plugins.upstream import installed, mend_basicsr
 from glsgn_plugins.weights import read_safetensors, read_weights
 from mmagic_configs import write
 
@@ -328,9 +328,8 @@ def test_basicsr_takes_no_weights_of_another_size_or_name(
 
 
 def test_basicsr_takes_safetensors_whatever_the_key(tmp_path):
+    mend_basicsr()
     from basicsr.models.base_model import BaseModel
-
-    import glsgn_plugins.basicsr  # noqa: F401  # mends and registers
 
     model = BaseModel({"num_gpu": 0, "is_train": False})
     weights = load_pretrained("rain").state_dict()
