@@ -70,6 +70,9 @@ def glsgn(**options: Any) -> Callable[[], nn.Module]:
     return lambda: GLSGN(WIDTHS, BLOCKS, return_pathways=True, **options)
 
 
+PHOTOS = ("astronaut.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png")
+"""Trained on, of scikit-image's; one that isn't is measured."""
+
 NO_CONSISTENCY = {"content_weight": 0, "attention_weight": 0, "intensity_weight": 0}
 
 VARIANTS: dict[str, tuple[Callable[[], nn.Module], dict[str, float]]] = {
@@ -238,7 +241,7 @@ def main() -> None:
 
     folder = args.runs / "data"
     if not folder.is_dir():
-        demo.make_data(folder)
+        demo.make_data(folder, PHOTOS)
     results: dict[str, list[dict[str, float]]] = {name: [] for name in args.variants}
     for seed in range(args.seeds):  # so that an interrupted comparison has all variants of a seed
         for name in args.variants:

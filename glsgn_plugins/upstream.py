@@ -24,6 +24,8 @@ import torch
 from glsgn_plugins.checkpoint import mmengine_globals, read_checkpoint
 from glsgn_plugins.data.draws import number
 from glsgn_plugins.errors import InputError, NonFiniteLossError, said
+from glsgn_plugins.pretrained import is_shipped, weights_file
+from glsgn_plugins.weights import check_fits, of_generator, read_safetensors, read_weights
 from glsgn_plugins.writing import written_whole
 
 
@@ -220,10 +222,30 @@ def _mend_saving() -> None:
 
 def _mend_loading() -> None:
     from basicsr.models.base_model import BaseModel
+    from basicsr.utils import get_root_logger
 
-    load = BaseModel.load_network
+    plain = BaseModel.load_network
 
-    @functools.wraps(load)
+    def from_pickle(
+        model: Any, net: torch.nn.Module, file: Path, strict: bool, param_key: str | None
+    ) -> None:
+        weights = read_checkpoint(file)
+        keys = list(weights) if isinstance(weights, dict) else []
+        if param_key is not None and param_key not in keys and "params" not in keys:
+            raise InputError(
+                f"{file}: has no '{param_key}'; it holds {', '.join(map(str, keys[:4]))}. For "
+                "a bare state dict set path: param_key_g: ~"
+            )
+        plain(model, net, str(file), strict, param_key)
+
+    def from_safetensors(model: Any, net: torch.nn.Module, file: Path, strict: bool) -> None:
+        weights = read_safetensors(file)
+        bare = model.get_bare_model(net)
+        get_root_logger().info(f"Loading {type(bare).__name__} model from {file}.")
+        model._print_different_keys_loading(bare, weights, strict)
+        bare.load_state_dict(weights, strict=strict)
+
+    @functools.wraps(plain)
     def load_network(
         self: Any,
         net: torch.nn.Module,
@@ -231,15 +253,12 @@ def _mend_loading() -> None:
         strict: bool = True,
         param_key: str | None = "params",
     ) -> None:
-        weights = read_checkpoint(load_path)
-        keys = list(weights) if isinstance(weights, dict) else []
-        if param_key is not None and param_key not in keys and "params" not in keys:
-            raise InputError(
-                f"{load_path}: has no '{param_key}'; it holds {', '.join(map(str, keys[:4]))}. For "
-                "a bare state dict set path: param_key_g: ~"
-            )
+        file = weights_file(load_path)
         try:
-            load(self, net, load_path, strict, param_key)
+            if file.suffix == ".safetensors":  # holds one set, whatever param_key asks for
+                from_safetensors(self, net, file, strict)
+            else:
+                from_pickle(self, net, file, strict, param_key)
         except RuntimeError as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise InputError(
@@ -312,7 +331,8 @@ AFTER_BASICSR = (
     ),
     Mend(
         "safe loading",
-        symptom="a weights file can run code (torch < 2.6); a wrong one ends in a traceback",
+        symptom="a weights file can run code (torch < 2.6); a wrong one ends in a traceback; "
+        "safetensors are taken for damaged",
         cause="load_network calls torch.load without weights_only, checks nothing",
         versions="basicsr <= 1.4.2",
         needed=lambda: True,
@@ -420,10 +440,13 @@ def _mend_mmengine_loading() -> None:
 
     loading.load_url = functools.partial(loading.load_url, weights_only=True)
 
+    # Onto the CPU wherever it is to go: models and optimisers copy what they load.
     @loading.CheckpointLoader.register_scheme(prefixes="", force=True)
     def load_from_local(filename: str, map_location: Any) -> Any:
-        # Onto the CPU wherever it is to go: models and optimisers copy what they load.
-        return read_checkpoint(Path(filename).expanduser(), mmengine_globals(HistoryBuffer))
+        file = Path(filename).expanduser()
+        if file.suffix == ".safetensors":
+            return {"state_dict": of_generator(read_weights(file).weights)}
+        return read_checkpoint(file, mmengine_globals(HistoryBuffer))
 
 
 def _mend_mmengine_saving() -> None:
@@ -473,6 +496,27 @@ def _mend_mmengine_resume() -> None:
     import mmengine.runner.runner as runner
 
     runner.find_latest_checkpoint = _newest_whole_checkpoint
+
+
+def _mend_mmengine_start() -> None:
+    import mmengine.runner.runner as runner
+    from mmengine.runner import Runner
+
+    plain = Runner.load_or_resume
+
+    @functools.wraps(plain)
+    def load_or_resume(self: Any) -> None:
+        start = self._load_from
+        if is_shipped(start) and not self._has_loaded:
+            found = runner.find_latest_checkpoint(self.work_dir) if self._resume else None
+            if found is None:
+                model = getattr(self.model, "module", self.model)
+                generator = getattr(model, "generator", torch.nn.Module())
+                check_fits(read_weights(start), generator.state_dict(), start, "model.generator")
+            self._resume, self._load_from = found is not None, found or start
+        plain(self)
+
+    Runner.load_or_resume = load_or_resume
 
 
 def _mend_mmengine_cpu_ranks() -> None:
@@ -574,6 +618,15 @@ AFTER_MMAGIC = (
         versions="mmengine <= 0.10.7",
         needed=lambda: True,
         apply=_mend_mmengine_resume,
+    ),
+    Mend(
+        "fine-tuning in mmengine",
+        symptom="with load_from = 'glsgn://rain', --resume begins anew from those weights; those "
+        "of another size are left out with a warning, and training starts from noise",
+        cause="load_or_resume takes load_from for what to resume, and loads without strict",
+        versions="mmengine <= 0.10.7, for the weights of glsgn_plugins",
+        needed=lambda: True,
+        apply=_mend_mmengine_start,
     ),
     Mend(
         "ranks without a GPU in mmengine",

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from glsgn_plugins.blocks import SCALES
 from glsgn_plugins.checkpoint import mmengine_globals, read_checkpoint
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.network import GLSGN
+from glsgn_plugins.pretrained import weights_file
 from glsgn_plugins.writing import not_written, written_whole
 
 Weights = dict[str, Tensor]
@@ -47,18 +50,20 @@ class Found(NamedTuple):
     place: str
 
 
-def read_weights(path: Path) -> Found:
+def read_weights(path: Path | str) -> Found:
     """The network's weights, those of the exponential moving average where there are any.
 
     Args:
-        path: A file of BasicSR, MMagic, ``torch.save`` of a state dict, or safetensors.
+        path: A file of BasicSR, MMagic, ``torch.save`` of a state dict, or safetensors; or
+            ``glsgn://TASK`` for those of :mod:`glsgn_plugins.pretrained`.
 
     Raises:
         InputError: The file can't be read safely, or holds no weights of GLSGN.
     """
+    path = weights_file(path)
     found: Mapping[str, Any]
     if path.suffix == ".safetensors":
-        found, place = _read_safetensors(path), "the file"
+        found, place = read_safetensors(path), "the file"
     else:
         found, place = _inside(path, read_checkpoint(path, mmengine_globals(_History)))
     for prefix in PREFIXES:
@@ -137,6 +142,28 @@ def options_of(weights: Mapping[str, Tensor], source: Path | str) -> dict[str, A
     return options
 
 
+def check_fits(found: Found, net: Mapping[str, Any], source: str, place: str) -> None:
+    """Check that weights are of the network that options build.
+
+    Args:
+        found: What :func:`read_weights` gave.
+        net: That network's state dict, of tensors on any device, ``meta`` as well.
+        source: For the message: where the weights are from.
+        place: For the message: where the options are.
+
+    Raises:
+        InputError: A key or shape differs; says which options fit.
+    """
+    shapes = {key: value.shape for key, value in found.weights.items()}
+    if shapes != {key: value.shape for key, value in net.items()}:
+        widths, blocks = (found.options[key] for key in ("widths", "blocks"))
+        raise InputError(
+            f"{source}: doesn't fit the network of {place}; these are the weights of "
+            f"GLSGN(widths={widths}, blocks={blocks}): set its widths and blocks so, and leave "
+            "out what changes the architecture"
+        )
+
+
 def glsgn_from(weights: Mapping[str, Tensor], source: Path | str) -> GLSGN:
     """The network that weights are of, with them, in float32 and eval mode on the CPU.
 
@@ -163,58 +190,61 @@ def read_glsgn(path: Path | str) -> GLSGN:
     Raises:
         InputError: Likewise.
     """
-    found = read_weights(Path(path))
+    found = read_weights(path)
     return _built(found.weights, found.options)
 
 
-def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+def of_generator(weights: Mapping[str, Tensor]) -> Weights:
+    """Weights under the names of MMagic's models, whose network is their ``generator``."""
+    return {f"generator.{key}": value for key, value in weights.items()}
+
+
+def write_weights(
+    weights: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None = None
+) -> None:
     """Write a file that is there whole or not at all.
 
     Args:
         weights: A state dict of :class:`~glsgn_plugins.network.GLSGN`.
         path: A new file: ``.safetensors``, or ``.pth`` that both frameworks load (BasicSR as
             ``params`` or ``params_ema``, MMagic as ``state_dict``).
+        dtype: Of the weights in the file, ``torch.float16`` for half the size; as they are unless
+            given. Whoever loads them gets float32 again.
 
     Raises:
-        InputError: The file exists, its name ends otherwise, or it can't be written.
+        InputError: The file exists, its name ends otherwise, a weight is beyond ``dtype``, or it
+            can't be written.
     """
     if path.suffix not in (".pth", ".safetensors"):
         raise InputError(f"{path}: expected a name that ends in .pth or .safetensors")
     if path.exists():
         raise InputError(f"{path} exists; remove it or give another name")
-    plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+    plain = {key: value.detach().to("cpu", dtype).contiguous() for key, value in weights.items()}
+    beyond = [
+        key for key in plain if weights[key].isfinite().all() and not plain[key].isfinite().all()
+    ]
+    if beyond:
+        raise InputError(f"{path}: {beyond[0]} holds numbers that {dtype} can't; write float32")
     try:
         with written_whole(path.parent) as scratch:
             if path.suffix == ".safetensors":
-                packed = _safetensors().save(plain, metadata={"format": "pt"})
+                packed = safetensors.torch.save(plain, metadata={"format": "pt"})
                 (scratch / path.name).write_bytes(packed)
             else:
-                both = {
-                    "params": plain,
-                    "params_ema": plain,
-                    "state_dict": {f"generator.{key}": value for key, value in plain.items()},
-                }
+                both = {"params": plain, "params_ema": plain, "state_dict": of_generator(plain)}
                 torch.save(both, scratch / path.name)
     except (OSError, RuntimeError) as error:
         raise not_written(path, error) from None
 
 
-def _safetensors() -> Any:
+def read_safetensors(path: Path) -> Weights:
+    """Every tensor of a file, whatever network it is of.
+
+    Raises:
+        InputError: The file is missing, damaged or no safetensors.
+    """
     try:
-        import safetensors.torch
-    except ImportError:
-        raise InputError(
-            "files that end in .safetensors need: pip install 'glsgn-plugins[safetensors]'"
-        ) from None
-    return safetensors.torch
-
-
-def _read_safetensors(path: Path) -> Weights:
-    library = _safetensors()
-    from safetensors import SafetensorError
-
-    try:
-        return library.load_file(path)
+        return safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint file") from None
     except (SafetensorError, OSError) as error:

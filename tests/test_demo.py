@@ -1,9 +1,11 @@
-"""The demo's data: real photographs, rain as promised, the same every time."""
+"""The demo's data: real photographs, rain as promised, the same every time; when it resumes."""
 
 import cv2
+import pytest
 from conftest import psnr, tensor
 
 from glsgn_plugins import demo
+from glsgn_plugins.shipped import find_shipped
 
 
 def test_rain_on_the_unseen_photograph_leaves_20_to_26_db(tmp_path):
@@ -13,10 +15,34 @@ def test_rain_on_the_unseen_photograph_leaves_20_to_26_db(tmp_path):
         tensor(cv2.imread(str(tmp_path / "a/val" / side / f"{stem}.png"))) for side in ("lq", "gt")
     )
     assert 20 <= psnr(lq, gt) <= 26
-    assert not [p for p in (tmp_path / "a/train").rglob("*.png") if p.name.startswith(stem)]
+    for unseen in (stem, "astronaut"):
+        assert not [p for p in (tmp_path / "a/train").rglob("*.png") if p.name.startswith(unseen)]
 
     demo.make_data(tmp_path / "b")
     first = sorted(p for p in (tmp_path / "a").rglob("*.png") if "clean" not in p.parts)
     assert len(first) == 2 * (len(demo.TRAIN_PHOTOS) * demo.RAINS_PER_PHOTO + 1)
     second = sorted(p for p in (tmp_path / "b").rglob("*.png") if "clean" not in p.parts)
     assert demo.digest(*first) == demo.digest(*second)
+
+
+def test_fine_tuning_is_resumed_only_where_it_began_with_the_same_weights(tmp_path, monkeypatch):
+    """What ``demo.train`` asks of ``basicsr``, whose own resuming other tests cover."""
+    options = find_shipped(demo.TRAIN_OPTIONS, "basicsr_options", ".yml")
+    asked = []
+
+    def killed(command, file, *more):
+        asked.append(more)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "basicsr", killed)
+    demo.DEMO.mkdir()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            demo.train(options)
+    assert asked == [(), ("--auto_resume",)]
+    (tmp_path / "other.safetensors").write_bytes(b"other weights")
+    monkeypatch.setattr(demo, "pretrained_file", lambda task: tmp_path / "other.safetensors")
+    with pytest.raises(KeyboardInterrupt):
+        demo.train(options)
+    assert asked[2:] == [()]

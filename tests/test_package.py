@@ -13,6 +13,7 @@ import yaml
 from conftest import run_command
 
 import glsgn_plugins
+from glsgn_plugins.pretrained import is_shipped
 from glsgn_plugins.shipped import find_shipped, shipped_files
 from glsgn_plugins.upstream import installed
 
@@ -56,7 +57,7 @@ def test_metadata_says_which_python_each_part_is_for(wheel):
     assert meta["Requires-Python"] == "<3.14,>=3.10"
     requires = [r.replace('"', "'") for r in meta.get_all("Requires-Dist")]
     required = [r for r in requires if "extra ==" not in r]
-    assert sorted(r.split(">")[0] for r in required) == ["numpy", "torch"]
+    assert sorted(r.split(">")[0] for r in required) == ["numpy", "safetensors", "torch"]
     for extra, below in (("basicsr", "3.13"), ("mmagic", "3.12")):
         (line,) = (r for r in requires if r.startswith(f"{extra}<") or r.startswith(f"{extra}>"))
         assert f"python_version < '{below}'" in line
@@ -129,6 +130,41 @@ def test_the_installed_wheel_finds_its_options_without_a_checkout(wheel, tmp_pat
     assert Path(done.stdout.strip()) == site / "glsgn_plugins/basicsr_options/glsgn_derain.yml"
 
 
+def test_the_installed_wheel_finds_and_verifies_its_weights_without_a_checkout(wheel, tmp_path):
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+        names = archive.namelist()
+    assert [n for n in names if n.endswith(".dist-info/licenses/LICENSE")]
+    folder = site / "glsgn_plugins/pretrained"
+    assert {"README.md", "SHA256SUMS", "rain.safetensors"} < {p.name for p in folder.iterdir()}
+    weights = list(site.rglob("*.safetensors"))
+    assert {file.parent for file in weights} == {folder}
+    assert max(file.stat().st_size for file in weights) <= 8e6
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from glsgn_plugins import load_pretrained\n"
+        "from glsgn_plugins.pretrained import pretrained_file, shipped_tasks\n"
+        "print(*(pretrained_file(task) for task in shipped_tasks()), sep='\\n')\n"
+        "load_pretrained('rain')"
+    )
+
+    def load():
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code, str(site)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+
+    done = load()
+    assert done.returncode == 0, done.stderr
+    assert {Path(line) for line in done.stdout.splitlines()} == set(weights)
+    (folder / "rain.safetensors").write_bytes(b"x")
+    assert "rain.safetensors: damaged or changed, its checksum differs" in load().stderr
+
+
 @pytest.mark.skipif(installed("mmagic") is None, reason="mmagic is not in this stack")
 def test_mims_tools_take_the_installed_configs_without_a_checkout(wheel, tmp_path):
     site = tmp_path / "site"
@@ -152,7 +188,9 @@ def test_a_users_own_file_goes_before_a_shipped_one(tmp_path, monkeypatch):
 
 def test_importing_the_core_imports_no_framework():
     code = (
-        "import sys, glsgn_plugins, glsgn_plugins.losses, glsgn_plugins.upstream\n"
+        "import sys, glsgn_plugins\n"
+        "assert 'safetensors' not in sys.modules\n"
+        "import glsgn_plugins.losses, glsgn_plugins.upstream\n"
         "found = {m.split('.')[0] for m in sys.modules}\n"
         "assert not found & {'basicsr', 'mmagic', 'mmengine', 'mmcv', 'cv2', 'yaml'}, found\n"
     )
@@ -233,7 +271,7 @@ def test_every_shipped_option_file_passes_the_checks_once_its_data_is_there(tmp_
             dataset.update(dataroot=str(project / "data"), layout="synthesized", split="all")
             if "gt_size" in dataset:
                 dataset["gt_size"] = 64
-        if opt["path"]["pretrain_network_g"]:
+        if opt["path"]["pretrain_network_g"] and not is_shipped(opt["path"]["pretrain_network_g"]):
             opt["path"]["pretrain_network_g"] = str(weights)
         check_options(opt, train)
 
@@ -244,6 +282,7 @@ def test_doctor_names_versions_and_mends(tmp_path):
     for name in (
         "torch ",
         "basicsr ",
+        "rain ",
         "resume:",
         "whole checkpoints:",
         "mmcv.ops",

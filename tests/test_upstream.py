@@ -66,10 +66,10 @@ def test_mmagic_models_import_and_the_stand_in_is_gone_again():
 
 
 def test_loading_refuses_code_a_wrong_key_and_a_wrong_network(tmp_path):
-    from basicsr.models.base_model import BaseModel
-
-    import glsgn_plugins.basicsr  # noqa: F401  # mends and registers
     from glsgn_plugins import GLSGN, InputError
+
+    upstream.mend_basicsr()
+    from basicsr.models.base_model import BaseModel
 
     model = BaseModel({"num_gpu": 0, "is_train": False})
     net = GLSGN(widths=(4, 4, 4, 4))

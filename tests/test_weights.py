@@ -1,7 +1,5 @@
 """Weights travel between BasicSR, MMagic and safetensors, and every key is checked."""
 
-import re
-
 import pytest
 import torch
 from conftest import run_command
@@ -139,18 +137,34 @@ def test_wrong_files_are_named_in_one_line(tmp_path, capsys, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.safetensors", "net.pth"]
 
 
-def test_without_safetensors_it_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
-    monkeypatch.setitem(__import__("sys").modules, "safetensors.torch", None)
-    with pytest.raises(InputError, match=re.escape("pip install 'glsgn-plugins[safetensors]'")):
-        write_weights(state(), tmp_path / "net.safetensors")
-    assert list(tmp_path.iterdir()) == []
+def test_half_precision_is_half_the_size_and_holds_what_it_can(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    wanted = state()
+    write_weights(wanted, tmp_path / "full.pth")
+    for name in ("half.safetensors", "half.pth"):
+        assert main(["convert", "full.pth", name, "--half"]) == 0
+        found = read_weights(tmp_path / name).weights
+        assert same(found, {key: value.half() for key, value in wanted.items()})
+    assert main(["convert", "full.pth", "full.safetensors"]) == 0
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")]
+    count = sum(value.numel() for value in wanted.values())
+    assert sizes[0] - sizes[1] == pytest.approx(2 * count, rel=0.05)
+
+    wanted["fusion.mask1.conv1.bias"][0] = 1e5
+    write_weights(wanted, tmp_path / "large.pth")
+    assert main(["convert", "large.pth", "large.safetensors", "--half"]) == 2
+    assert "fusion.mask1.conv1.bias holds numbers that torch.float16 can't" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "large.safetensors").exists()
 
 
 def test_shipped_files_have_a_path(capsys):
     assert main(["path", "glsgn_derain.yml"]) == 0
     assert capsys.readouterr().out.strip().endswith("basicsr_options/glsgn_derain.yml")
     assert main(["path"]) == 0
-    assert "mmagic_configs/glsgn_dehaze.py" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "mmagic_configs/glsgn_dehaze.py" in listed
+    assert "pretrained/rain.safetensors" in listed
     assert main(["path", "glsgn_derian.py"]) == 2
     assert "Did you mean 'glsgn_derain.py'" in capsys.readouterr().err

@@ -34,7 +34,9 @@ from glsgn_plugins.basicsr.tiled_model import TiledSRModel
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference import check_tile
 from glsgn_plugins.network import GLSGN, MIN_SIZE
+from glsgn_plugins.pretrained import is_shipped, weights_file
 from glsgn_plugins.shipped import find_shipped
+from glsgn_plugins.weights import check_fits, read_weights
 
 Options = dict[str, Any]
 
@@ -108,9 +110,15 @@ def check_options(opt: Options, train: bool) -> None:
         _check_train(opt)
     for key, value in opt["path"].items():
         if value is not None and ("pretrain_network" in key or "resume_state" in key):
-            _check_exists(f"path.{key}", value, Path.is_file)
+            _check_weights(f"path.{key}", value)
     network = _registered(ARCH_REGISTRY, opt["network_g"]["type"])
     ours = inspect.isclass(network) and issubclass(network, GLSGN)
+    start = opt["path"].get("pretrain_network_g")
+    if ours and is_shipped(start) and opt["path"].get("strict_load_g", True):
+        with torch.device("meta"):
+            net = network(**{k: v for k, v in opt["network_g"].items() if k != "type"})
+        place = "path.pretrain_network_g"
+        check_fits(read_weights(start), net.state_dict(), f"{place}: {start}", "network_g")
     model = _registered(MODEL_REGISTRY, opt["model_type"])
     if issubclass(model, GLSGNModel) and not ours:
         raise InputError(
@@ -249,6 +257,16 @@ def _check_tile(val: Options, model: type, ours: bool) -> None:
     overlap = val.get("tile_overlap")
     if overlap is not None and (not isinstance(overlap, int) or overlap < 0):
         raise InputError(f"val.tile_overlap: expected a number of pixels, got {overlap!r}")
+
+
+def _check_weights(place: str, value: str) -> None:
+    if not is_shipped(value):
+        _check_exists(place, value, Path.is_file)
+        return
+    try:
+        weights_file(value)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
 
 
 def _check_exists(place: str, value: str, exists: Callable[[Path], bool]) -> None:

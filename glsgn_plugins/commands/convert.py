@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
+
 from glsgn_plugins.weights import read_weights, write_weights
 
 
@@ -16,17 +18,18 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Takes GLSGN's weights (the averaged ones where there are any) out of a "
         "checkpoint of BasicSR or MMagic, a state dict or safetensors, and checks every key.",
     )
-    parser.add_argument("source", metavar="IN", type=Path)
+    parser.add_argument("source", metavar="IN", help="a file, or glsgn://TASK: shipped weights")
     parser.add_argument(
         "target", metavar="OUT", type=Path, help="*.pth, which both frameworks load; *.safetensors"
     )
+    parser.add_argument("--half", action="store_true", help="half precision, half the size")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and say what was found."""
     found = read_weights(args.source)
-    write_weights(found.weights, args.target)
+    write_weights(found.weights, args.target, torch.float16 if args.half else None)
     widths, blocks = (found.options[key] for key in ("widths", "blocks"))
     count = sum(value.numel() for value in found.weights.values())
     print(

@@ -6,11 +6,14 @@ import argparse
 import platform
 
 from glsgn_plugins import __version__, upstream
+from glsgn_plugins.errors import InputError
+from glsgn_plugins.pretrained import pretrained_file, shipped_tasks
 
 PACKAGES = [
     "torch",
     "torchvision",
     "numpy",
+    "safetensors",
     "basicsr",
     "mmagic",
     "mmengine",
@@ -33,6 +36,23 @@ def _versions() -> None:
 
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     print(f"  {'GPUs':<18}{', '.join(names) or 'none: everything runs on the CPU'}")
+
+
+def _weights() -> list[str]:
+    """Prints which weights are shipped; returns what is wrong with them."""
+    problems = []
+    print("\nShipped weights")
+    try:
+        for task in shipped_tasks():
+            try:
+                size = pretrained_file(task).stat().st_size
+                print(f"  {task:<18}{size / 1e6:.1f} MB, checksum right")
+            except InputError as error:
+                print(f"  {task:<18}not usable")
+                problems.append(str(error))
+    except InputError as error:
+        problems.append(str(error))
+    return problems
 
 
 def _advice() -> list[str]:
@@ -65,7 +85,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run(_args: argparse.Namespace) -> int:
     """Print the report; exit code 1 where there is something left to do."""
     _versions()
-    problems = []
+    problems = _weights()
     for package, mend, mends in (
         ("basicsr", upstream.mend_basicsr, (*upstream.BEFORE_BASICSR, *upstream.AFTER_BASICSR)),
         ("mmagic", upstream.mend_mmagic, (*upstream.BEFORE_MMAGIC, *upstream.AFTER_MMAGIC)),

@@ -1,4 +1,4 @@
-"""``glsgn restore IN... OUT --weights FILE``: photographs of any size, with all that they hold."""
+"""``glsgn restore IN... OUT --task TASK``: photographs of any size, with all that they hold."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference import AMP_TYPES, MODES, check_tile, images, restore_array
 from glsgn_plugins.network import GLSGN
+from glsgn_plugins.pretrained import OPTIONS, load_pretrained
 from glsgn_plugins.weights import read_glsgn
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}]"
@@ -35,7 +36,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument("inputs", nargs="+", metavar="IN", help="files, folders, 'patterns*'")
     parser.add_argument("output", type=Path, metavar="OUT", help="a folder; or a file, of one file")
-    parser.add_argument("--weights", required=True, metavar="FILE", help=".pth or .safetensors")
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument(
+        "--task", metavar="TASK", help=f"with the shipped weights: {', '.join(OPTIONS)}"
+    )
+    network.add_argument("--weights", metavar="FILE", help="with your own: .pth or .safetensors")
     parser.add_argument(
         "--tile", default="auto", help=f"{', '.join(MODES)} or pixels of a region (default: auto)"
     )
@@ -60,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
     left = [job for job in jobs if args.overwrite or not job[1].exists()]
     if len(left) < len(jobs):
         print(f"{len(jobs) - len(left)} of {len(jobs)} are in {args.output} already")
-    net = read_glsgn(args.weights).to(memory_format=torch.channels_last).to(device)
+    net = load_pretrained(args.task) if args.weights is None else read_glsgn(args.weights)
+    net = net.to(memory_format=torch.channels_last).to(device)
     try:
         return _restore_all(net, left, tile, args)
     except KeyboardInterrupt:

@@ -7,7 +7,8 @@ A config does so by ``custom_imports = dict(imports=["glsgn_plugins.mmagic"])``.
 ``DATASETS``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``. ``TRANSFORMS``:
 ``UHDCrop``, ``UHDDegradation``. ``METRICS``: ``LPIPS``, ``Seam``. The mends of
 :mod:`glsgn_plugins.upstream` for MMagic are applied first, so that it imports, and loads and saves
-checkpoints safely.
+checkpoints safely. MMEngine's loader takes ``glsgn://TASK``, the weights of
+:mod:`glsgn_plugins.pretrained`.
 
 Raises:
     ImportError: MMagic is missing or too old; says what to install, on which Python.
@@ -26,6 +27,7 @@ from glsgn_plugins.mmagic.datasets import (  # noqa: E402
     UHR4KDataset,
 )
 from glsgn_plugins.mmagic.metrics import LPIPS, Seam  # noqa: E402
+from glsgn_plugins.mmagic.pretrained import load_from_glsgn  # noqa: E402
 from glsgn_plugins.mmagic.restorer import GLSGNRestorer  # noqa: E402
 from glsgn_plugins.mmagic.tiled_model import TiledEditModel  # noqa: E402
 from glsgn_plugins.mmagic.transforms import UHDCrop, UHDDegradation  # noqa: E402
@@ -45,4 +47,5 @@ __all__ = [
     "UHDPairedDataset",
     "UHDSynthesisDataset",
     "UHR4KDataset",
+    "load_from_glsgn",
 ]

@@ -1,4 +1,4 @@
-"""``python -m glsgn_plugins.mmagic.demo``: the demo of BasicSR through ``mim train``, ``mim test``.
+"""``python -m glsgn_plugins.mmagic.demo``: the demo's fine-tuning by ``mim train``, ``mim test``.
 
 The data are those of :mod:`glsgn_plugins.demo`. It works in ``demo/`` of the current folder; what
 is there already is reused, and an interrupted training goes on where it stopped.
@@ -15,6 +15,7 @@ import numpy as np
 from mmengine.config import Config
 
 from glsgn_plugins import demo
+from glsgn_plugins.pretrained import pretrained_file
 from glsgn_plugins.shipped import find_shipped
 from glsgn_plugins.upstream import mend_basicsr
 
@@ -35,10 +36,12 @@ def main() -> None:
     cfg = Config.fromfile(config)
     demo.DEMO.mkdir(exist_ok=True)
     demo.prepare()
-    # Another config or other data are another training.
-    made_from = demo.digest(
-        *sorted(config.parent.rglob("*.py")), *sorted((demo.DEMO / "data").rglob("*.png"))
+    # Another start, config or other data are another training.
+    configs, images = (
+        sorted(folder.rglob(kind))
+        for folder, kind in ((config.parent, "*.py"), (demo.DEMO / "data", "*.png"))
     )
+    made_from = demo.digest(pretrained_file(demo.TASK), *configs, *images)
     folder = demo.DEMO / f"mmagic_{made_from[:8]}"
     weights = folder / f"iter_{cfg.train_cfg.max_iters}.pth"
     if weights.is_file():

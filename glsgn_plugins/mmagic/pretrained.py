@@ -1,0 +1,24 @@
+"""``load_from = "glsgn://rain"``: shipped weights among the checkpoints that MMEngine loads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.runner import CheckpointLoader
+
+from glsgn_plugins.pretrained import SCHEME
+from glsgn_plugins.weights import of_generator, read_weights
+
+
+@CheckpointLoader.register_scheme(prefixes=SCHEME)
+def load_from_glsgn(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Shipped weights as a checkpoint of MMagic's models.
+
+    Args:
+        filename: ``glsgn://TASK``.
+        map_location: Not used: models copy what they load.
+
+    Raises:
+        InputError: As of :func:`~glsgn_plugins.pretrained.pretrained_file`.
+    """
+    return {"state_dict": of_generator(read_weights(filename).weights)}
