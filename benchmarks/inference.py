@@ -1,6 +1,7 @@
 """The bars of inference at 4K and beyond, as ratios within one run.
 
-One command, unattended, on Linux, with a GPU or without (an hour on two cores)::
+One command, unattended, on Linux, with a GPU or without (on a CPU NAFNet and 16K take most of the
+time; ``--repeats 1`` is one pass each)::
 
     python benchmarks/inference.py --out docs/benchmarks.md
 
@@ -348,7 +349,8 @@ def photographs_restored(common: dict[str, Any], args: argparse.Namespace) -> li
             tiled = one.replicate(-(-width // one.width), -(-height // one.height))
             tiled.crop(0, 0, width, height).write_to_file(str(folder / f"{size}.jpg"), Q=95)
             command = [str(Path(sys.executable).parent / "glsgn"), "restore", f"{size}.jpg", "out"]
-            command += ["--weights", str(Path(weights).resolve()), "--device", args.device]
+            given = str(Path(weights).resolve()) if Path(weights).is_file() else weights
+            command += ["--weights", given, "--device", args.device]
             command += ["--amp", common["amp"]] if common["amp"] else []
             threads = {"OMP_NUM_THREADS": str(args.threads)} if args.threads else {}
             start = time.perf_counter()
