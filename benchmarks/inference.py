@@ -1,6 +1,7 @@
 """The bars of inference at 4K and beyond, as ratios within one run.
 
-One command, unattended, on Linux, with a GPU or without (an hour on two cores)::
+One command, unattended, on Linux, with a GPU or without (on a CPU NAFNet and 16K take most of the
+time; ``--repeats 1`` is one pass each)::
 
     python benchmarks/inference.py --out docs/benchmarks.md
 
@@ -15,6 +16,7 @@ One command, unattended, on Linux, with a GPU or without (an hour on two cores):
 - Noise as input: it doesn't change any cost, and neither do weights.
 - Floors: multiply-adds over the rate of a large matrix product, and the bytes that convolutions
   read and write over the rate of a large copy, both measured in the same run.
+- ``glsgn restore`` on photographs of both sizes, with the peak that ``time -v`` shows.
 - Seams: ``calculate_seam`` on degraded photographs, of the output whole and streamed and of the
   same weights without patches; and of weights that were trained without patches, where
   ``--reference`` names them. Without ``--weights`` the network is an untrained one whose output is
@@ -36,6 +38,7 @@ import resource
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
@@ -320,6 +323,48 @@ def floors(
     return lines
 
 
+# --- The command ---------------------------------------------------------------------------------
+
+
+def photographs_restored(common: dict[str, Any], args: argparse.Namespace) -> list[str]:
+    """``glsgn restore`` on photographs of these sizes, tiled out of the demo's."""
+    import pyvips
+
+    from glsgn_plugins import demo, glsgn_s
+
+    lines = [
+        "`glsgn restore` on a photograph (tiled out of one of scikit-image's, JPEG to JPEG):",
+        "",
+        "| Size | s | user s | system s | Peak of the process, images and all (MiB) |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights = args.weights or str(folder / "untrained.pth")
+        if not args.weights:
+            torch.save({"params": glsgn_s().state_dict()}, weights)
+        for size in args.sizes:
+            height, width = (length // args.shrink for length in SIZES[size])
+            one = pyvips.Image.new_from_file(str(demo.photo(demo.UNSEEN_PHOTO)))
+            tiled = one.replicate(-(-width // one.width), -(-height // one.height))
+            tiled.crop(0, 0, width, height).write_to_file(str(folder / f"{size}.jpg"), Q=95)
+            command = [str(Path(sys.executable).parent / "glsgn"), "restore", f"{size}.jpg", "out"]
+            given = str(Path(weights).resolve()) if Path(weights).is_file() else weights
+            command += ["--weights", given, "--device", args.device]
+            command += ["--amp", common["amp"]] if common["amp"] else []
+            threads = {"OMP_NUM_THREADS": str(args.threads)} if args.threads else {}
+            start = time.perf_counter()
+            process = subprocess.Popen(command, cwd=folder, env={**os.environ, **threads})
+            _, status, used = os.wait4(process.pid, 0)  # the peak of this one process
+            if status:
+                lines.append(f"| {size} | failed, status {status} | | | |")
+                continue
+            times = (time.perf_counter() - start, used.ru_utime, used.ru_stime)
+            seconds = " | ".join(f"{t:.1f}" for t in times)
+            lines.append(f"| {width}x{height} | {seconds} | {used.ru_maxrss / 1024:.0f} |")
+    return lines
+
+
 # --- Seams ---------------------------------------------------------------------------------------
 
 
@@ -448,6 +493,8 @@ def main() -> None:
         *bars(summary, heaps, cuda, args.sizes),
         "",
         *floors(summary, heaps[-1], common, args),
+        "",
+        *photographs_restored(common, args),
         "",
         *seams(args),
     ]

@@ -121,8 +121,10 @@ def _locked_scratch(folder: Path) -> tuple[Path, int] | None:
             except BlockingIOError:
                 os.close(lock)
                 break
-            except OSError:  # some network drives have no locks
+            except OSError:  # network drives may have no locks, NFS none on folders
                 os.close(lock)
+                with suppress(OSError):
+                    scratch.rmdir()
                 return None
             if _same(lock, scratch):
                 for left in scratch.iterdir():

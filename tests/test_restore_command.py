@@ -227,6 +227,10 @@ def test_weights_that_do_not_fit_are_refused(make, message, tmp_path, capsys, mo
         (("a.png", "a.txt/out"), "can't be made"),
         (("a.png", "out", "--tile", "strem"), "Did you mean 'stream'"),
         (("a.png", "out", "--device", "gpu9"), "--device gpu9"),
+        pytest.param(
+            *(("a.png", "out", "--device", "mps"), "--device mps: "),
+            marks=pytest.mark.skipif(torch.backends.mps.is_available(), reason="MPS is there"),
+        ),
     ],
 )
 def test_wrong_arguments_end_before_any_work(argv, message, weights, tmp_path, capsys, monkeypatch):

@@ -1,5 +1,9 @@
 """Weights travel between BasicSR, MMagic and safetensors, and every key is checked."""
 
+import re
+import resource
+import signal
+
 import pytest
 import torch
 from conftest import run_command
@@ -168,3 +172,19 @@ def test_shipped_files_have_a_path(capsys):
     assert "pretrained/rain.safetensors" in listed
     assert main(["path", "glsgn_derian.py"]) == 2
     assert "Did you mean 'glsgn_derain.py'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_full_disk_leaves_nothing_half_written(suffix, tmp_path):
+    """A limit on the size of files stops the writing as a full disk does."""
+    weights = state()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(InputError, match=rf"net\{suffix}: can't be written .* disk full"):
+            write_weights(weights, tmp_path / f"net{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert not list(tmp_path.iterdir())

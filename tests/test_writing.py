@@ -1,5 +1,6 @@
 """Files appear whole or not at all, whoever else writes there."""
 
+import errno
 import multiprocessing
 import resource
 import subprocess
@@ -69,10 +70,15 @@ def test_processes_that_write_into_one_folder_do_not_meet(tmp_path):
     assert (tmp_path / "same").read_text() in [letter * 100_000 for letter in "abc"]
 
 
-@pytest.mark.parametrize("locks", [True, False])
+@pytest.mark.parametrize("locks", ["as here", "on Windows", "on NFS"])
 def test_threads_have_scratch_folders_of_their_own(locks, tmp_path, monkeypatch):
-    if not locks:  # as on Windows
+    def refused(*_):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    if locks == "on Windows":
         monkeypatch.setattr(writing, "fcntl", None)
+    elif locks == "on NFS":
+        monkeypatch.setattr(writing.fcntl, "flock", refused)
     both = threading.Barrier(2, timeout=60)
 
     def write(name):

@@ -12,6 +12,9 @@ from glsgn_plugins.network import GLSGN, MIN_SIZE
 from glsgn_plugins.weights import read_glsgn
 from glsgn_plugins.writing import not_written, written_whole
 
+EXPORTS = (2, 8)
+"""The oldest torch that was seen to export this network; 2.6 can't, 2.7 was not tried."""
+
 TOLERANCE = 1e-4
 """Largest difference between onnxruntime and torch, of values in [0, 1]."""
 
@@ -69,13 +72,16 @@ def export(net: GLSGN, path: Path, size: tuple[int, int] | None = None) -> float
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(f"{error.name} is missing: pip install 'glsgn-plugins[onnx]'") from None
-    auto = getattr(getattr(torch.export, "Dim", None), "AUTO", None)
-    if auto is None:
-        raise InputError(f"export needs torch 2.6 or later; this is {torch.__version__}")
+    if tuple(map(int, torch.__version__.split(".")[:2])) < EXPORTS:
+        raise InputError(
+            f"torch {torch.__version__} can't write this network as ONNX; use {EXPORTS[0]}."
+            f"{EXPORTS[1]} or later"
+        )
     sizes = [size] if size else _sizes(net)
     try:
         with torch.no_grad(), written_whole(path.parent) as scratch:
             file = scratch / path.name
+            auto = torch.export.Dim.AUTO
             torch.onnx.export(
                 net,
                 (torch.rand(2, 3, *sizes[0]),),
