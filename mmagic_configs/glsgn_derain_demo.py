@@ -27,10 +27,10 @@ pairs = dict(type="DemoRainDataset", layout="synthesized")
 train_dataloader = dict(
     num_workers=1,
     dataset=dict(
-        dataroot="demo/data/train", gt_size=128, crops_per_image=1, scene_share=0, **pairs
+        dataroot="demo/misty_rain/train", gt_size=128, crops_per_image=1, scene_share=0, **pairs
     ),
 )
-val_dataloader = dict(num_workers=0, dataset=dict(dataroot="demo/data/val", **pairs))
+val_dataloader = dict(num_workers=0, dataset=dict(dataroot="demo/misty_rain/val", **pairs))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(metrics=[dict(type="PSNR", crop_border=0), dict(type="SSIM", crop_border=0)])

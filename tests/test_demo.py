@@ -8,13 +8,13 @@ from glsgn_plugins import demo
 from glsgn_plugins.shipped import find_shipped
 
 
-def test_rain_on_the_unseen_photograph_leaves_20_to_26_db(tmp_path):
+def test_misty_rain_on_the_unseen_photograph_leaves_16_to_20_db(tmp_path):
     demo.make_data(tmp_path / "a")
     stem = demo.UNSEEN_PHOTO.split(".")[0]
     lq, gt = (
         tensor(cv2.imread(str(tmp_path / "a/val" / side / f"{stem}.png"))) for side in ("lq", "gt")
     )
-    assert 20 <= psnr(lq, gt) <= 26
+    assert 16 <= psnr(lq, gt) <= 20
     for unseen in (stem, "astronaut"):
         assert not [p for p in (tmp_path / "a/train").rglob("*.png") if p.name.startswith(unseen)]
 

@@ -1,6 +1,5 @@
 """Weights travel between BasicSR, MMagic and safetensors, and every key is checked."""
 
-import re
 import resource
 import signal
 

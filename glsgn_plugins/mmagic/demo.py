@@ -39,7 +39,7 @@ def main() -> None:
     # Another start, config or other data are another training.
     configs, images = (
         sorted(folder.rglob(kind))
-        for folder, kind in ((config.parent, "*.py"), (demo.DEMO / "data", "*.png"))
+        for folder, kind in ((config.parent, "*.py"), (demo.DATA, "*.png"))
     )
     made_from = demo.digest(pretrained_file(demo.TASK), *configs, *images)
     folder = demo.DEMO / f"mmagic_{made_from[:8]}"

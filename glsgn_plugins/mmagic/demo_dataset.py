@@ -1,4 +1,4 @@
-"""The demo's rain set as a dataset that makes itself; its config imports this module."""
+"""The demo's misty rain as a dataset that makes itself; its config imports this module."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from glsgn_plugins.mmagic.datasets import UHDPairedDataset
 
 @DATASETS.register_module()
 class DemoRainDataset(UHDPairedDataset):
-    """The demo's rain set in ``demo/data``, made where it isn't there yet.
+    """The demo's rain set in ``demo/misty_rain``, made where it isn't there yet.
 
     Args:
         options: Those of ``UHDPairedDataset``.
