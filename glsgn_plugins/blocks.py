@@ -7,8 +7,9 @@ kernel sizes, widths, activation, skip connections and resampling are our choice
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +24,38 @@ SCALES = 3
 MOMENTS_CHUNK = 2**16
 """Places whose squares are summed at once on a CPU: some megabytes, which caches hold."""
 
+STRIP = 2**22
+"""Values of a map that residual blocks work on at once on a CPU: 16 MiB, which allocators keep."""
+
 _compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # torch 2.3 and later
 
 NEAR_ZERO = 2e-6
 """Standard deviation of the weights whose output must start near 0, yet pass a gradient on."""
+
+
+def overwritable() -> bool:
+    """Whether maps may be overwritten: neither gradients nor a compiler want them later."""
+    return not (torch.is_grad_enabled() or _compiling())
+
+
+def strips(x: Tensor, channels: int) -> Iterator[tuple[int, int, int]]:
+    """Cut ``(N, C, H, W)`` on a CPU into samples and strips of rows; elsewhere into samples.
+
+    A forward that makes new maps of a full image at each step spends half of its time in the
+    kernel, which hands out and zeroes their pages.
+
+    Args:
+        x: What to cut.
+        channels: Of the widest map that is made of a strip.
+
+    Yields:
+        Number of the sample, first row, and the row after the last.
+    """
+    n, _, height, width = x.shape
+    rows = height if x.device.type != "cpu" else max(STRIP // (channels * width), 16)
+    for sample in range(n):
+        for top in range(0, height, rows):
+            yield sample, top, min(top + rows, height)
 
 
 def near_zero_(conv: nn.Conv2d, bias: float = 0.0) -> nn.Conv2d:
@@ -55,7 +84,61 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(hidden, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(self.act(self.conv1(x)))
+        return x + self.change(x)
+
+    def change(self, x: Tensor) -> Tensor:
+        """What is added to ``x``; each place sees two around it."""
+        return self.conv2(self.act(self.conv1(x)))
+
+    def overwrite(self, x: Tensor) -> Tensor:
+        """:meth:`forward`; ``x`` is overwritten where that is possible."""
+        if not overwritable():
+            return self(x)
+        last: tuple[Tensor, Tensor] | None = None
+        for sample, top, bottom in strips(x, self.conv1.out_channels):
+            first = max(top - 2, 0)
+            change = self.change(x[sample : sample + 1, :, first : bottom + 2])
+            if last is not None:  # only now: this strip sees the end of the last one as it was
+                last[0].add_(last[1])
+            last = x[sample, :, top:bottom], change[0, :, top - first : bottom - first]
+        if last is not None:
+            last[0].add_(last[1])
+        return x
+
+
+class Stage(nn.Sequential):
+    """Residual blocks one after the other; ``x`` is overwritten where that is possible."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self:
+            x = cast(ResidualBlock, block).overwrite(x)
+        return x
+
+
+class Up(nn.Sequential):
+    """A 1x1 convolution and PixelShuffle: ``(N, 2 * width, H, W)`` to ``(N, width, 2 H, 2 W)``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Conv2d(2 * width, 4 * width, 1), nn.PixelShuffle(2))
+
+    def add(self, x: Tensor, finer: Tensor) -> Tensor:
+        """``finer + up(x)``; ``finer`` is overwritten where that is possible."""
+        if not overwritable():
+            return self(x) + finer
+        conv = cast(nn.Conv2d, self[0])
+        c, width = finer.shape[1], finer.shape[3]
+        # Channels in the order (row, column, channel): what a place of x becomes in each of both
+        # rows then lies as it does in a channels_last map, so shuffling copies nothing.
+        weight = conv.weight.reshape(c, 2, 2, 2 * c, 1, 1).permute(1, 2, 0, 3, 4, 5)
+        assert conv.bias is not None
+        bias = conv.bias.reshape(c, 2, 2).permute(1, 2, 0)
+        for row in range(2):
+            kernel = weight[row].reshape(2 * c, 2 * c, 1, 1)
+            for sample, top, bottom in strips(x, 2 * c):
+                y = F.conv2d(x[sample : sample + 1, :, top:bottom], kernel, bias[row].reshape(-1))
+                y = y[0].permute(1, 2, 0).reshape(bottom - top, width, c).permute(2, 0, 1)
+                finer[sample, :, 2 * top + row : 2 * bottom : 2].add_(y)
+        return finer
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,25 +148,37 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
         return mean, var
     # torch.var_mean is about ten times slower than this on a CPU (one core, 16 channels in
     # channels_last), and batch_norm's statistics are off by 1 % at 4K.
-    n, c = x.shape[:2]
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    places = 0 if last else 1
+    n, c, height, width = x.shape
+    rows = max(MOMENTS_CHUNK // width, 1)
+    counts = torch.tensor([min(rows, height - top) * width for top in range(0, height, rows)])
+    weights = counts[:, None] / (height * width)
     mean = torch.empty(n, c)
     var = torch.empty(n, c)
     for i, sample in enumerate(x):
-        flat = sample.permute(1, 2, 0).reshape(-1, c) if last else sample.reshape(c, -1)
-        chunks = flat.split(MOMENTS_CHUNK, dim=places)
-        count = flat.shape[places]
-        mean[i] = sum(chunk.sum(places, dtype=torch.float32) for chunk in chunks) / count
-        centre = mean[i] if last else mean[i, :, None]
-        var[i] = sum((chunk - centre).square_().sum(places) for chunk in chunks) / count
+        means, variances = zip(*(_moments(chunk) for chunk in sample.split(rows, dim=1)))
+        mean[i] = (torch.stack(means) * weights).sum(0)
+        between = (torch.stack(means) - mean[i]).square_()
+        var[i] = ((torch.stack(variances) + between) * weights).sum(0)
     return mean, var
 
 
-def rescale(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """``x * scale + shift`` for ``(N, C, H, W)`` and ``(N, C)``, in the type of ``x``."""
+def _moments(chunk: Tensor) -> tuple[Tensor, Tensor]:
+    """Of ``(C, h, w)``, over two dimensions of which torch sums fast; ``(C,)`` each."""
+    last = chunk.stride(0) == 1
+    flat = chunk.permute(1, 2, 0).flatten(0, 1) if last else chunk.flatten(1)
+    places = 0 if last else 1
+    mean = flat.sum(places, dtype=torch.float32) / flat.shape[places]
+    var = (flat - mean.unsqueeze(places)).square_().sum(places) / flat.shape[places]
+    return mean, var
+
+
+def rescale(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor | None = None) -> Tensor:
+    """``x * scale + shift`` for ``(N, C, H, W)`` and ``(N, C)``, in the type of ``x``.
+
+    ``out`` may be ``x``, which is then overwritten.
+    """
     scale, shift = scale[:, :, None, None].to(x.dtype), shift[:, :, None, None].to(x.dtype)
-    return torch.addcmul(shift, x, scale)
+    return torch.addcmul(shift, x, scale, out=out)
 
 
 class PatchNorm(nn.Module):
@@ -106,7 +201,10 @@ class PatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor, patches: int) -> Tensor:
-        """``x``: ``(N * patches, width, h, w)``, of which ``patches`` in a row are one image's."""
+        """``x``: ``(N * patches, width, h, w)``, of which ``patches`` in a row are one image's.
+
+        It is overwritten where that is possible.
+        """
         mean, var = moments(x)
         if self.pooled and patches > 1:
             c = x.shape[1]
@@ -116,7 +214,7 @@ class PatchNorm(nn.Module):
             var = var.reshape(-1, patches, c).mean(dim=1, keepdim=True) + between
             mean = mean.expand(-1, patches, -1).reshape(-1, c)
             var = var.expand(-1, patches, -1).reshape(-1, c)
-        return rescale(x, *self.affine(mean, var))
+        return rescale(x, *self.affine(mean, var), out=x if overwritable() else None)
 
     def affine(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift, float32, for statistics ``(..., width)``."""
@@ -171,7 +269,7 @@ class Encoder(nn.Module):
         widths = [width * 2**s for s in range(SCALES)]
         self.stem = nn.Conv2d(3, width, 3, padding=1)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(w) for _ in range(n))) for w, n in zip(widths, blocks)
+            Stage(*(ResidualBlock(w) for _ in range(n))) for w, n in zip(widths, blocks)
         )
         # Kernel and stride of 2: no pixel of a neighbouring patch is ever wanted.
         self.downs = nn.ModuleList(nn.Conv2d(w, 2 * w, 2, stride=2) for w in widths[:-1])
@@ -198,7 +296,8 @@ class Encoder(nn.Module):
         x = self.downs[scale - 1](x) if scale else self.stem(x)
         for name, conv in self.injections.items():
             if self.injection_scales[name] == scale:
-                x = x + conv(injected[name])
+                added = conv(injected[name])
+                x = x.add_(added) if overwritable() else x + added
         return self.stages[scale](x)
 
 
@@ -218,14 +317,12 @@ class Decoder(nn.Module):
         super().__init__()
         widths = [width * 2**s for s in range(SCALES)]
         self.stages = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(w) for _ in range(n))) for w, n in zip(widths, blocks)
+            Stage(*(ResidualBlock(w) for _ in range(n))) for w, n in zip(widths, blocks)
         )
         self.norms = nn.ModuleList(
             PatchNorm(w, pooled=norm == "pooled") for w in widths if norm != "none"
         )
-        self.ups = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(2 * w, 4 * w, 1), nn.PixelShuffle(2)) for w in widths[:-1]
-        )
+        self.ups = nn.ModuleList(Up(w) for w in widths[:-1])
 
     def forward(self, features: list[Tensor], patches: int) -> tuple[Tensor, Tensor]:
         """``features``: full, half and quarter scale, each ``(N * patches, C, h, w)``.
@@ -242,8 +339,11 @@ class Decoder(nn.Module):
         return decoded[-1], decoded[-2]
 
     def step(self, scale: int, feature: Tensor, coarser: Tensor | None) -> Tensor:
-        """One scale up to its Patch Norm: the encoder's feature and what was decoded before."""
-        x = feature if coarser is None else self.ups[scale](coarser) + feature
+        """One scale up to its Patch Norm: the encoder's feature and what was decoded before.
+
+        ``feature`` is overwritten where that is possible.
+        """
+        x = feature if coarser is None else cast(Up, self.ups[scale]).add(coarser, feature)
         return self.stages[scale](x)
 
 
@@ -334,7 +434,10 @@ class LocalPathway(nn.Module):
         )
         if attention is not None:
             attention = merge_patches(attention, self.grid)
-        return [merge_patches(f, self.grid, self.merged) for f in features], attention
+        for scale, feature in enumerate(features):  # one by one: each is a copy
+            features[scale] = merge_patches(feature, self.grid, self.merged)
+            del feature
+        return features, attention
 
     def encode_patches(
         self, image: Tensor, f_global: Tensor, f_previous: Tensor | None, *guides: Tensor
@@ -344,11 +447,16 @@ class LocalPathway(nn.Module):
         if f_previous is not None:
             injected["from_previous"] = f_previous
         features = self.encoder(image, injected)
-        if self.attention is None:
-            return features, None
-        attention = self.attention(features[-1], *guides)
-        features[-1] = features[-1] * attention
+        features[-1], attention = self.attend(features[-1], *guides)
         return features, attention
+
+    def attend(self, feature: Tensor, *guides: Tensor) -> tuple[Tensor, Tensor | None]:
+        """PAC: E_i attended, and A_i; ``feature`` is overwritten where that is possible."""
+        if self.attention is None:
+            return feature, None
+        attention = self.attention(feature, *guides)
+        attended = feature.mul_(attention) if overwritable() else feature * attention
+        return attended, attention
 
     def decode(self, image: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """B_i ``(N, 3, H, W)``, and F_i at half scale on ``merged``."""

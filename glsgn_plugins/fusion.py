@@ -48,12 +48,23 @@ class LaplacianFusion(nn.Module):
 
     def forward(self, b1: Tensor, b2: Tensor, b3: Tensor, bg: Tensor) -> Tensor:
         """``b1``: ``(N, 3, H, W)``; ``b2`` half, ``b3`` and ``bg`` a quarter of its size."""
-        mask = self.mask3(torch.cat([high_band(bg), b3], dim=1))
-        out = b3 + mask * b3
+        mask, out = self.coarsest(b3, bg)
         for band, refine in ((b2, self.mask2), (b1, self.mask1)):
-            mask = refine(enlarge(mask))
-            out = enlarge(out) + mask * high_band(band)
+            mask, out = self.finer(refine, band, mask, out)
         return out
+
+    def coarsest(self, b3: Tensor, bg: Tensor) -> tuple[Tensor, Tensor]:
+        """M3 and out3."""
+        mask = self.mask3(torch.cat([high_band(bg), b3], dim=1))
+        return mask, b3 + mask * b3
+
+    @staticmethod
+    def finer(
+        refine: ResidualBlock, band: Tensor, mask: Tensor, out: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """M_i and out_i, from B_i (``band``) and what is one scale coarser."""
+        mask = refine.overwrite(enlarge(mask))
+        return mask, enlarge(out) + mask * high_band(band)
 
 
 class SumFusion(nn.Module):

@@ -137,11 +137,30 @@ def test_streamed_is_whole_whatever_the_size(net, size, side):
     torch.testing.assert_close(streamed(net, image, side), whole, atol=5e-6, rtol=0)
 
 
-def test_maps_in_files_change_nothing(net):
-    image = torch.rand(1, 3, 96, 128)
-    torch.testing.assert_close(
-        streamed(net, image, memory=0), streamed(net, image), atol=2e-6, rtol=0
-    )
+@pytest.mark.parametrize("kept", [0, 10, 20, 24, 40])
+def test_where_maps_are_kept_changes_nothing(net, kept):
+    """In files; in memory, without and with some rows of pathway 1's full scale."""
+    image = torch.rand(1, 3, 160, 256)
+    with torch.no_grad():
+        whole = net(image)
+    memory = kept * image[0, 0].numel()
+    torch.testing.assert_close(streamed(net, image, 48, memory), whole, atol=5e-6, rtol=0)
+
+
+def test_room_in_the_workspace_saves_work(net):
+    """Rows of pathway 1's full scale that are kept need not be computed again."""
+
+    def calls(memory):
+        places = []
+        hook = net.local_pathways[0].encoder.stem.register_forward_hook(
+            lambda module, args, out: places.append(out.shape[2] * out.shape[3])
+        )
+        streamed(net, torch.rand(1, 3, 256, 256), 64, memory)
+        hook.remove()
+        return sum(places)
+
+    without, some, all_ = (calls(each * 256**2) for each in (0, 26, 40))
+    assert without > some > all_
 
 
 def test_streamed_in_bfloat16_is_whole_in_bfloat16(net):
@@ -201,9 +220,9 @@ def test_no_full_resolution_map_of_more_than_three_channels_is_ever_made(net):
     pixels = 512 * 768
     with Sizes() as whole:
         restore(net, image, "whole")
-    assert max(whole.sizes) == 16 * pixels
+    assert max(whole.sizes) > 10 * pixels  # what pathway 1 or the fusion's 16 channels take
     with Sizes() as pieces:
-        streamed(net, image, side=64)
+        streamed(net, image, side=64, memory=12 * pixels)  # with room, it would keep what it can
     first, second = sorted(pieces.sizes)[:-3:-1]
     margin = 1.2
     assert first <= 3 * margin * pixels

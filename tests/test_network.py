@@ -261,6 +261,21 @@ def test_channels_last_agrees_with_contiguous():
     torch.testing.assert_close(full, last, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("options", [{}, {"patch_norm": "none"}, {"fusion": "sum"}], ids=str)
+@pytest.mark.parametrize("strip", [1, 5000, 2**22])
+def test_maps_are_overwritten_only_where_nobody_sees_it(options, strip, monkeypatch):
+    """Without gradients a forward works in place, in strips of some rows on a CPU."""
+    monkeypatch.setattr("glsgn_plugins.blocks.STRIP", strip)
+    net = trained_like(GLSGN(**TINY, **options)).eval()
+    x = torch.rand(2, 3, 160, 96)
+    given = x.clone()
+    recorded = net(x)
+    with torch.no_grad():
+        found = net(x)
+    assert torch.equal(x, given)
+    torch.testing.assert_close(found, recorded.detach(), atol=5e-6, rtol=0)
+
+
 def test_compiles_without_a_graph_break():
     net = trained_like(GLSGN(**TINY, return_pathways=True))
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)

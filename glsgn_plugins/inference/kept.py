@@ -117,10 +117,12 @@ class KeptMap:
             self._file.seek(at * place)
             yield line.data
 
-    def read(self, box: Box, device: torch.device) -> Tensor:
-        """A copy of ``box``, ``(1, channels, h, w)`` in channels_last."""
+    def read(self, box: Box, device: torch.device, *, own: bool = False) -> Tensor:
+        """``box``, ``(1, channels, h, w)`` in channels_last; a copy, or unless ``own`` a view."""
         if self._file is None:
-            found = self._at(box, self.origin)
+            found = self._at(box, self.origin)[:, : self.written]
+            if not own and found.device == device:
+                return found
         else:
             values = torch.empty(*box.size, self.channels, dtype=self._dtype)
             for line in self._lines(box, self.origin, values):

@@ -16,7 +16,7 @@ UNKNOWN = 2 * 2**30
 """Bytes that are taken to be free where a system doesn't tell."""
 
 LIVE_MAPS = 6
-"""Peak of a forward in maps as large as its largest: 5.1 in NAFNet, 5.7 in glsgn_s (4K, CPU)."""
+"""Peak of a forward in maps as large as its largest: 5.1 in NAFNet, 3.2 in glsgn_s (4K, CPU)."""
 
 
 def free_memory(device: torch.device) -> int:

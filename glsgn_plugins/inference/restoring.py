@@ -32,9 +32,6 @@ SHARE = 0.5
 CPU_AREA = 2**17
 """Pixels of a region on a CPU: maps of some megabytes, which caches and the allocator keep."""
 
-WHOLE_AREA = 2**20
-"""Pixels up to which ``auto`` takes an image whole on a CPU; beyond, streaming is faster."""
-
 SMALLEST_TILE = 64
 STEP = 64
 """Tiles are multiples of this: networks want multiples of 8, 16 or 64."""
@@ -117,11 +114,7 @@ def plan(
     with _evaluating(net):
         per_pixel = bytes_per_pixel(net, image.shape[1], side, device)
     whole = per_pixel * height * width * len(image)
-    if (
-        tile == "auto"
-        and whole <= free
-        and (not streamable or device.type != "cpu" or height * width <= WHOLE_AREA)
-    ):
+    if tile == "auto" and whole <= free:
         return Plan("whole")
     if not streamable:
         found = int((free / per_pixel / len(image)) ** 0.5) // STEP * STEP
