@@ -78,10 +78,18 @@ BY_HAND = "<!-- by hand -->"
 # --- In the process of one pass ------------------------------------------------------------------
 
 
-def _status(field: str) -> int:
+def status(field: str) -> int:
+    """Bytes of a line of /proc/self/status, such as VmHWM."""
     found = re.search(rf"^{field}:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.M)
     assert found
     return int(found[1]) * 1024
+
+
+def trimmed() -> int:
+    """Give freed memory back and set VmHWM back to what is then held, in bytes."""
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return status("VmRSS")
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
@@ -103,9 +111,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     warm = image if on_device else torch.rand(1, 3, 128, 128)
     for _ in range(2 if on_device else 1):
         restore(net, warm, job["tile"], **options)
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to VmRSS
-    held = _status("VmRSS")
+    held = trimmed()
     if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -118,7 +124,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - start) / frames
     after = resource.getrusage(resource.RUSAGE_SELF)
-    peak = torch.cuda.max_memory_allocated() if cuda else _status("VmHWM")
+    peak = torch.cuda.max_memory_allocated() if cuda else status("VmHWM")
     output = restored.numel() * 4 if restored.device == device else 0
     return {
         "seconds": seconds,
