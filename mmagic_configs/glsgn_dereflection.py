@@ -3,7 +3,6 @@
 #   eight GPUs:   mim train mmagic mmagic_configs/glsgn_dereflection.py --gpus 8 --launcher pytorch
 #   go on:        the same with --resume
 #   test:         mim test mmagic mmagic_configs/glsgn_dereflection.py --checkpoint FILE
-#   fine-tune:    load_from = "glsgn://reflection": shipped weights, which are of glsgn_s
 # Memory and time on a GPU: not measured yet; benchmarks/side_by_side.py measures both.
 _base_ = [
     "_base_/runtime.py",
