@@ -12,26 +12,33 @@ from math import prod
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from glsgn_plugins import GLSGN, glsgn_b, glsgn_l, glsgn_s
+from glsgn_plugins import glsgn_b, glsgn_l, glsgn_s
 
 PARTS = ("encoder", "attention", "decoder", "head")
 
 
-def conv_bytes(x: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    """What a convolution reads and writes of maps in float32."""
-    return 4 * (prod(x) + prod(out_shape))
+def traffic(x: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """Elements that a convolution reads and writes, each once."""
+    return prod(x) + prod(weight) + prod(out_shape)
+
+
+TRAFFIC = {torch.ops.aten.convolution: traffic}
+"""To be counted in place of operations."""
 
 
 def counted(
-    make: Callable[[], GLSGN], formulas: dict[Any, Any] | None = None
-) -> tuple[GLSGN, FlopCounterMode]:
-    """A network, and what a forward at 4K adds up to: operations (two to a multiply-add)."""
+    make: Callable[[], nn.Module],
+    formulas: dict[Any, Any] | None = None,
+    pixels: tuple[int, int] = (2160, 3840),
+) -> tuple[nn.Module, FlopCounterMode]:
+    """A network, and what a forward adds up to: operations (two to a multiply-add), or TRAFFIC."""
     with torch.device("meta"):
         net = make().eval()
     with FlopCounterMode(display=False, custom_mapping=formulas) as counter, torch.no_grad():
-        net(torch.empty(1, 3, 2160, 3840, device="meta"))
+        net(torch.empty(1, 3, *pixels, device="meta"))
     return net, counter
 
 
@@ -48,16 +55,16 @@ def sizes() -> None:
 def stages() -> None:
     """Print a Markdown table of the stages of glsgn_s."""
     flops = counted(glsgn_s)[1].get_flop_counts()
-    traffic = counted(glsgn_s, {torch.ops.aten.convolution: conv_bytes})[1].get_flop_counts()
+    elements = counted(glsgn_s, TRAFFIC)[1].get_flop_counts()
     pathways = {f"local pathway {i + 1}": f"local_pathways.{i}" for i in range(3)}
     pathways["global pathway"] = "global_pathway"
     rows = {f"{name}, {p}": f"GLSGN.{path}.{p}" for name, path in pathways.items() for p in PARTS}
     rows.update({"fusion": "GLSGN.fusion", "in all": "GLSGN"})
-    print("| stage | multiply-adds (G) | maps that convolutions read and write (GB) |")
+    print("| stage | multiply-adds (G) | read and written by convolutions, float32 (GB) |")
     print("| --- | --- | --- |")
     for name, module in rows.items():
-        macs, moved = (sum(found[module].values()) for found in (flops, traffic))
-        print(f"| {name} | {macs / 2e9:.1f} | {moved / 1e9:.2f} |")
+        macs, moved = (sum(found[module].values()) for found in (flops, elements))
+        print(f"| {name} | {macs / 2e9:.1f} | {4 * moved / 1e9:.2f} |")
 
 
 def main() -> None:

@@ -48,9 +48,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from costs import TRAFFIC, counted
 from forward import build
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 SIZES = {"4k": (2160, 3840), "16k": (8640, 15360)}
 HEAPS = {
@@ -161,28 +160,13 @@ def rates(job: dict[str, Any]) -> dict[str, float]:
     }
 
 
-class ConvolutionTraffic(TorchDispatchMode):
-    """Sums up the elements that convolutions read and write, each once."""
-
-    elements = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten.convolution.default:
-            self.elements += sum(x.numel() for x in (args[0], args[1], out))
-        return out
-
-
 def costs(network: str, pixels: tuple[int, int]) -> tuple[float, float]:
     """Multiply-adds and convolutions' elements of one image; nothing is computed."""
-    with torch.device("meta"):
-        net = build(network).eval()
-        image = torch.empty(1, 3, *pixels)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter, ConvolutionTraffic() as seen:
-        net(image)
-    return counter.get_total_flops() / 2, seen.elements
+    flops, elements = (
+        counted(lambda: build(network), formulas, pixels)[1].get_total_flops()
+        for formulas in (None, TRAFFIC)
+    )
+    return flops / 2, elements
 
 
 # --- The run -------------------------------------------------------------------------------------

@@ -109,9 +109,14 @@ def run(args: argparse.Namespace, model: str, folder: Path) -> tuple[float, floa
         ],
         folder,
     )
+    return *pace(said), mib
+
+
+def pace(said: str) -> tuple[float, float]:
+    """Seconds per step, and those of them that it waited for data, in the later half of a log."""
     times = [(float(t), float(d)) for t, d in TIME.findall(said)]
     late = times[len(times) // 2 :]
-    return mean(t for t, _ in late), mean(d for _, d in late), mib
+    return mean(t for t, _ in late), mean(d for _, d in late)
 
 
 def parser_of(description: str) -> argparse.ArgumentParser:

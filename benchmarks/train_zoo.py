@@ -22,7 +22,6 @@ import csv
 import json
 import os
 import platform
-import re
 import shlex
 import shutil
 import subprocess
@@ -39,20 +38,16 @@ import torch
 import yaml
 from numpy.typing import NDArray
 from peers import PEERS
+from train import BIN, pace
 
 from glsgn_plugins.data.images import read_image
+from glsgn_plugins.pretrained import OPTIONS
 from glsgn_plugins.shipped import find_shipped
 from glsgn_plugins.writing import write_whole, written_whole
 
 HERE = Path(__file__).resolve().parent
-BIN = Path(sys.executable).parent
-TIME = re.compile(r"time \(data\): ([\d.]+) \(([\d.]+)\)")
-TASKS = {
-    "rain": ("glsgn_derain.yml", 2.0),
-    "haze": ("glsgn_dehaze.yml", 1.5),
-    "reflection": ("glsgn_dereflection.yml", 1.5),
-}
-"""The shipped options, and by how many dB weights must beat their input to be kept."""
+BARS = {"rain": 2.0, "haze": 1.5, "reflection": 1.5}
+"""By how many dB weights must beat their input to be kept."""
 
 GLSGN_S = {"type": "GLSGN", "widths": [16, 24, 32, 32], "blocks": [1, 1, 1]}
 SIZES = ((2160, 3840), (1440, 2560))
@@ -105,7 +100,7 @@ def cache(photographs: Path, folder: Path) -> None:
 
 def options(task: str, network: str, args: argparse.Namespace, steps: int) -> dict[str, Any]:
     """The shipped options of a task, on synthesized crops and this budget."""
-    file = find_shipped(TASKS[task][0], "basicsr_options", ".yml")
+    file = find_shipped(OPTIONS[task], "basicsr_options", ".yml")
     opt: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     del opt["datasets"]["val"], opt["val"]
     opt["name"] = f"{network}_{task}"
@@ -170,13 +165,6 @@ def basicsr_train(opt: dict[str, Any], file: Path, folder: Path, resume: bool) -
     return said
 
 
-def pace(said: str) -> tuple[float, float]:
-    """Seconds per step, and those of them that it waited for data, in the later half of a log."""
-    times = [(float(t), float(d)) for t, d in TIME.findall(said)]
-    late = times[len(times) // 2 :]
-    return mean(t for t, _ in late), mean(d for _, d in late)
-
-
 def train(task: str, network: str, args: argparse.Namespace) -> dict[str, Any]:
     """A network trained for the budget, in ``args.out / NETWORK_TASK.pth``; what it took."""
     name = f"{network}_{task}"
@@ -229,6 +217,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     from peers import Peer
 
     from glsgn_plugins import restore
+    from glsgn_plugins.checkpoint import read_checkpoint
     from glsgn_plugins.upstream import mend_basicsr
     from glsgn_plugins.weights import read_glsgn
 
@@ -242,8 +231,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         net: torch.nn.Module = read_glsgn(job["weights"])
     else:
         net = Peer(job["network"])
-        state = torch.load(job["weights"], map_location="cpu", weights_only=True)
-        net.load_state_dict(state["params_ema"])
+        net.load_state_dict(read_checkpoint(job["weights"])["params_ema"])
     device = torch.device(job["device"])
     net = net.eval().to(device, memory_format=torch.channels_last)
     restore(net, torch.rand(1, 3, 128, 128))  # libraries and threads get set up
@@ -313,7 +301,7 @@ def packed(weights: Path) -> Path:
 
 def keep(task: str, found: dict[str, Any], before: dict[str, Any], out: Path) -> str:
     """Whether the weights reach the bar of their task; those that do go to ``weights/``."""
-    gain, bar = found["psnr"] - before["psnr"], TASKS[task][1]
+    gain, bar = found["psnr"] - before["psnr"], BARS[task]
     said = f"{task}: {gain:+.2f} dB on unseen photographs, bar {bar:+.1f} dB"
     if gain < bar:
         return f"{said}: not kept."
@@ -361,7 +349,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     cuda = torch.cuda.is_available()
     parser.add_argument("--photographs", type=Path, help="folder that photographs.csv is about")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", choices=BARS, default=list(BARS))
     networks = ("glsgn_s", *PEERS)
     parser.add_argument("--networks", nargs="+", choices=networks, default=list(networks))
     parser.add_argument("--minutes", type=float, default=45, help="of training, each")
