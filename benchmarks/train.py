@@ -91,8 +91,9 @@ def options(args: argparse.Namespace, model: str) -> dict[str, Any]:
     train = opt["train"]
     train.update(total_iter=args.iterations, warmup_iter=-1, amp=args.amp)
     if model == "SRModel":  # has neither of these
-        for key in ("amp", "pathway_opt", "grad_clip"):
+        for key in ("amp", "grad_clip"):
             del train[key]
+        opt["network_g"]["return_pathways"] = True  # GLSGNModel sets it; GLSGNLoss needs it
         train["optim_g"]["type"] = "Adam"
     return opt
 
