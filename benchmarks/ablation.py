@@ -67,7 +67,10 @@ class OnePathway(nn.Module):
 
 
 def glsgn(**options: Any) -> Callable[[], nn.Module]:
-    return lambda: GLSGN(WIDTHS, BLOCKS, return_pathways=True, **options)
+    """With every part of the paper's, Patch Norm included, but for ``options``."""
+    return lambda: GLSGN(
+        WIDTHS, BLOCKS, return_pathways=True, **{"patch_norm": "pooled", **options}
+    )
 
 
 PHOTOS = ("astronaut.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png")

@@ -41,6 +41,7 @@ from peers import PEERS
 from train import BIN, pace
 
 from glsgn_plugins.data.images import read_image
+from glsgn_plugins.network import PATCH_NORMS
 from glsgn_plugins.pretrained import OPTIONS
 from glsgn_plugins.shipped import find_shipped
 from glsgn_plugins.writing import write_whole, written_whole
@@ -121,7 +122,7 @@ def options(task: str, network: str, args: argparse.Namespace, steps: int) -> di
     }
     train = opt["train"]
     if network == "glsgn_s":
-        opt["network_g"] = dict(GLSGN_S)
+        opt["network_g"] = {**GLSGN_S, "patch_norm": args.patch_norm}
     else:
         opt["network_g"] = {"type": "Peer", "peer": network}
         train["pixel_opt"] = {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"}
@@ -363,6 +364,7 @@ def main() -> None:
     parser.add_argument(
         "--start", type=Path, metavar="FILE", help="weights for glsgn_s to go on from"
     )
+    parser.add_argument("--patch-norm", choices=PATCH_NORMS, default="none", help="of glsgn_s")
     parser.add_argument("--seed", type=int, default=2207)
     parser.add_argument("--table", type=Path, help="Markdown file for the table")
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)

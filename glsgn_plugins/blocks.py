@@ -73,15 +73,46 @@ def run(block: nn.Module, *args: Tensor | None, checkpointing: bool) -> Tensor:
     return block(*args)
 
 
+def edged(x: Tensor, reach: int) -> Tensor:
+    """``(N, C, H, W)`` with its outermost values repeated ``reach`` times on each side."""
+    if x.device.type == "cpu":
+        return F.pad(x, (reach,) * 4, mode="replicate")
+    return joined_edges(x, reach)
+
+
+def joined_edges(x: Tensor, reach: int) -> Tensor:
+    """:func:`edged` for GPUs: F.pad has no bfloat16 there in torch 2.1, and its gradients vary."""
+    for dim in (2, 3):
+        first, last = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
+        x = torch.cat([*[first] * reach, x, *[last] * reach], dim=dim)
+    return x
+
+
+class Conv(nn.Conv2d):
+    """A convolution that keeps the size of ``(N, C, H, W)``; borders are padded by :func:`edged`.
+
+    Our choice, and not zeros: what zeros make of a border isn't what the network makes of the same
+    surface elsewhere, so that it shows where patches meet. Crops to train on are cut into patches
+    of some tens of pixels, of which a large share is near a border: a network builds on what zeros
+    do there, and misses it in a 4K image (measured, docs/results.md).
+    """
+
+    def __init__(self, taken: int, given: int, kernel: int) -> None:
+        super().__init__(taken, given, kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(edged(x, self.kernel_size[0] // 2))
+
+
 class ResidualBlock(nn.Module):
     """``x + conv3x3(LeakyReLU(conv3x3(x)))``, on ``(N, width, H, W)`` (our choice of layers)."""
 
     def __init__(self, width: int, hidden: int | None = None) -> None:
         super().__init__()
         hidden = hidden or width
-        self.conv1 = nn.Conv2d(width, hidden, 3, padding=1)
+        self.conv1 = Conv(width, hidden, 3)
         self.act = nn.LeakyReLU(0.2, inplace=True)
-        self.conv2 = nn.Conv2d(hidden, width, 3, padding=1)
+        self.conv2 = Conv(hidden, width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.change(x)
@@ -237,7 +268,7 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, guides: int = 0) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(2 + guides, 1, 7, padding=3)
+        self.conv = Conv(2 + guides, 1, 7)
 
     def forward(self, x: Tensor, *guides: Tensor) -> Tensor:
         """``x``: ``(N, C, H, W)``; ``guides``: ``(N, 1, H, W)``. Returns ``(N, 1, H, W)``."""
@@ -267,7 +298,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         widths = [width * 2**s for s in range(SCALES)]
-        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.stem = Conv(3, width, 3)
         self.stages = nn.ModuleList(
             Stage(*(ResidualBlock(w) for _ in range(n))) for w, n in zip(widths, blocks)
         )
@@ -304,7 +335,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Features at three scales to one at the full scale, coarse to fine.
 
-    At each scale residual blocks, then Patch Norm (paper, Fig. framework); the encoder's feature of
+    At each scale residual blocks, then Patch Norm where it is on (paper, Fig. framework; see
+    :class:`~glsgn_plugins.network.GLSGN` for why it may be off); the encoder's feature of
     the same scale is added after up-sampling (our choice).
 
     Args:
@@ -358,7 +390,7 @@ class GlobalPathway(nn.Module):
         self.encoder = Encoder(width, blocks)
         self.decoder = Decoder(width, blocks, norm="none")
         self.attention = SpatialAttention()
-        self.head = near_zero_(nn.Conv2d(width, 3, 3, padding=1))
+        self.head = near_zero_(Conv(width, 3, 3))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``image``: I4, ``(N, 3, h, w)``.
@@ -412,7 +444,7 @@ class LocalPathway(nn.Module):
         self.encoder = Encoder(width, blocks, injected)
         self.attention = SpatialAttention(guides) if guides is not None else None
         self.decoder = Decoder(width, blocks, norm)
-        self.head = near_zero_(nn.Conv2d(width, 3, 3, padding=1))
+        self.head = near_zero_(Conv(width, 3, 3))
 
     def encode(
         self, image: Tensor, f_global: Tensor, f_previous: Tensor | None, *guides: Tensor

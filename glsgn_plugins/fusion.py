@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glsgn_plugins.blocks import ResidualBlock, near_zero_, shrink
+from glsgn_plugins.blocks import Conv, ResidualBlock, near_zero_, shrink
 
 
 def enlarge(x: Tensor, factor: int = 2) -> Tensor:
@@ -37,9 +37,9 @@ class LaplacianFusion(nn.Module):
     def __init__(self, width: int = 16, blocks: int = 2) -> None:
         super().__init__()
         self.mask3 = nn.Sequential(
-            nn.Conv2d(6, width, 3, padding=1),
+            Conv(6, width, 3),
             *(ResidualBlock(width) for _ in range(blocks)),
-            near_zero_(nn.Conv2d(width, 3, 3, padding=1)),
+            near_zero_(Conv(width, 3, 3)),
         )
         self.mask2 = ResidualBlock(3, hidden=width)
         near_zero_(self.mask2.conv2, bias=1.0)

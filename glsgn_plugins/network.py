@@ -65,8 +65,10 @@ class GLSGN(nn.Module):
         global_features: Pass F_g to the local encoders.
         local_features: Pass F_1 and F_2 to the next pathway's encoder.
         attention: The blocks PAC_i of the local pathways.
-        patch_norm: ``"pooled"`` (statistics of all patches of an image), ``"per_patch"`` or
-            ``"none"``.
+        patch_norm: ``"none"``, ``"pooled"`` (Patch Norm with the statistics of all patches of an
+            image) or ``"per_patch"``. The paper has Patch Norm; which statistics it takes isn't
+            known. Those of the crops that a network is trained on aren't those of a 4K image, and
+            it loses several dB there (measured, docs/results.md), so that it is off by default.
         fusion: ``"laplacian"`` (paper) or ``"sum"`` (up-sample and add).
         return_pathways: In training mode return :class:`PathwayOutputs`.
         checkpointing: In training, recompute each pathway in the backward pass: less memory on
@@ -89,7 +91,7 @@ class GLSGN(nn.Module):
         global_features: bool = True,
         local_features: bool = True,
         attention: bool = True,
-        patch_norm: str = "pooled",
+        patch_norm: str = "none",
         fusion: str = "laplacian",
         return_pathways: bool = False,
         checkpointing: bool = False,

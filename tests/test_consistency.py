@@ -17,7 +17,7 @@ from glsgn_plugins.losses import (
 from glsgn_plugins.losses.consistency import at_global_scale
 from glsgn_plugins.losses.reconstruction import at_scale, frequency_distance
 
-TINY = {"widths": (4, 4, 6, 8)}
+TINY = {"widths": (4, 4, 6, 8), "patch_norm": "pooled"}
 
 
 def agreeing(size=(64, 96), dtype=torch.float32):

@@ -84,7 +84,7 @@ def test_there_and_back_by_the_real_command(tmp_path):
         {"global_features": False},
         {"local_features": False},
         {"attention": False},
-        {"patch_norm": "none"},
+        {"patch_norm": "pooled"},
         {"fusion": "sum"},
         {"widths": (16, 24, 32, 32), "blocks": (1, 1, 1)},
     ],

@@ -17,8 +17,8 @@ multiply-adds. The image made smaller lies where B_2 and B_3 come to be. The las
 pathways' outputs, one for each scale, in place of B_1.
 
 A region is worked out by the network's own layers on a window that is larger by what they see
-around it, cut at the borders of its patch, where the whole forward pads with zeros as well. So each
-value comes from the same numbers through the same layers as in the whole forward.
+around it, cut at the borders of its patch, where the whole forward repeats the last values as well.
+So each value comes from the same numbers through the same layers as in the whole forward.
 """
 
 from __future__ import annotations
