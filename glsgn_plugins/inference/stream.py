@@ -13,8 +13,9 @@ each local pathway takes six passes over the image, region by region:
 Pathways 2 and 3 keep their feature at full scale, in place of F_(i-1). In pathway 1 it would be the
 largest map of all: it is computed from the image again in pass 5, and in pass 6 but for those rows
 of pass 5 that the workspace had room for. Without any that costs about a fifth of the network's
-multiply-adds. The image made smaller lies where B_2 and B_3 come to be. The last passes fuse the
-pathways' outputs, one for each scale, in place of B_1.
+multiply-adds; 8 % without Patch Norm, where pathway 1 has no pass 5. The image made smaller lies
+where B_2 and B_3 come to be. The last passes fuse the pathways' outputs, one for each scale, in
+place of B_1.
 
 A region is worked out by the network's own layers on a window that is larger by what they see
 around it, cut at the borders of its patch, where the whole forward repeats the last values as well.
