@@ -296,7 +296,8 @@ def packed(weights: Path) -> Path:
 
     file = weights.with_suffix(".safetensors")
     if not file.is_file():
-        write_weights(read_weights(weights).weights, file, torch.float16)
+        found = read_weights(weights)
+        write_weights(found.weights, file, torch.float16, found.options)
     return file
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glsgn_plugins.blocks import Conv, ResidualBlock, near_zero_, shrink
+from glsgn_plugins.blocks import ResidualBlock, conv, near_zero_, shrink
 
 
 def enlarge(x: Tensor, factor: int = 2) -> Tensor:
@@ -16,7 +16,7 @@ def enlarge(x: Tensor, factor: int = 2) -> Tensor:
 
 def high_band(x: Tensor) -> Tensor:
     """What ``(N, C, H, W)`` loses when it is halved and doubled again."""
-    return x - enlarge(shrink(x, (x.shape[2] // 2, x.shape[3] // 2)))
+    return x - enlarge(shrink(x, 2))
 
 
 class LaplacianFusion(nn.Module):
@@ -37,9 +37,9 @@ class LaplacianFusion(nn.Module):
     def __init__(self, width: int = 16, blocks: int = 2) -> None:
         super().__init__()
         self.mask3 = nn.Sequential(
-            Conv(6, width, 3),
+            conv(6, width, 3),
             *(ResidualBlock(width) for _ in range(blocks)),
-            near_zero_(Conv(width, 3, 3)),
+            near_zero_(conv(width, 3, 3)),
         )
         self.mask2 = ResidualBlock(3, hidden=width)
         near_zero_(self.mask2.conv2, bias=1.0)
@@ -48,23 +48,12 @@ class LaplacianFusion(nn.Module):
 
     def forward(self, b1: Tensor, b2: Tensor, b3: Tensor, bg: Tensor) -> Tensor:
         """``b1``: ``(N, 3, H, W)``; ``b2`` half, ``b3`` and ``bg`` a quarter of its size."""
-        mask, out = self.coarsest(b3, bg)
-        for band, refine in ((b2, self.mask2), (b1, self.mask1)):
-            mask, out = self.finer(refine, band, mask, out)
-        return out
-
-    def coarsest(self, b3: Tensor, bg: Tensor) -> tuple[Tensor, Tensor]:
-        """M3 and out3."""
         mask = self.mask3(torch.cat([high_band(bg), b3], dim=1))
-        return mask, b3 + mask * b3
-
-    @staticmethod
-    def finer(
-        refine: ResidualBlock, band: Tensor, mask: Tensor, out: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """M_i and out_i, from B_i (``band``) and what is one scale coarser."""
-        mask = refine.overwrite(enlarge(mask))
-        return mask, enlarge(out) + mask * high_band(band)
+        out = b3 + mask * b3
+        for band, refine in ((b2, self.mask2), (b1, self.mask1)):
+            mask = refine(enlarge(mask))
+            out = enlarge(out) + mask * high_band(band)
+        return out
 
 
 class SumFusion(nn.Module):

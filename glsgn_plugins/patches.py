@@ -13,6 +13,9 @@ from torch import Tensor
 Grid = tuple[int, int]
 """Rows and columns of patches."""
 
+WHOLE: Grid = (1, 1)
+"""No cuts."""
+
 
 def _channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
@@ -32,7 +35,7 @@ def split_patches(x: Tensor, grid: Grid) -> Tensor:
         ValueError: H or W is not a multiple of the grid.
     """
     rows, cols = grid
-    if grid == (1, 1):
+    if grid == WHOLE:
         return x
     n, c, height, width = x.shape
     if height % rows or width % cols:
@@ -45,7 +48,7 @@ def split_patches(x: Tensor, grid: Grid) -> Tensor:
     return y.reshape(n * rows * cols, c, h, w)
 
 
-def merge_patches(x: Tensor, grid: Grid, merged: Grid = (1, 1)) -> Tensor:
+def merge_patches(x: Tensor, grid: Grid, merged: Grid = WHOLE) -> Tensor:
     """Join neighbouring patches in space (paper, Fig. framework: "Cat").
 
     Args:

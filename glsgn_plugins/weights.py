@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +18,11 @@ from torch import Tensor
 from glsgn_plugins.blocks import SCALES
 from glsgn_plugins.checkpoint import mmengine_globals, read_checkpoint
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.network import GLSGN
-from glsgn_plugins.pretrained import weights_file
+from glsgn_plugins.network import GLSGN, RECORD
+from glsgn_plugins.pretrained import UNRECORDED, weights_file
 from glsgn_plugins.writing import not_written, written_whole
+
+LOGGER = logging.getLogger("glsgn_plugins")
 
 Weights = dict[str, Tensor]
 
@@ -64,8 +69,11 @@ def read_weights(path: Path | str) -> Found:
     found: Mapping[str, Any]
     if path.suffix == ".safetensors":
         found, place = read_safetensors(path), "the file"
+        record = record_in(safetensors_metadata(path))
     else:
-        found, place = _inside(path, read_checkpoint(path, mmengine_globals(_History)))
+        content = read_checkpoint(path, mmengine_globals(_History))
+        record = record_in(content)
+        found, place = _inside(path, content)
     for prefix in PREFIXES:
         if any(key.startswith(prefix) for key in found):
             found = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
@@ -73,7 +81,23 @@ def read_weights(path: Path | str) -> Found:
             break
     if not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path}: {place} holds more than tensors; expected {KNOWN}")
-    return Found(dict(found), options_of(found, path), place)
+    if record is None:
+        record = UNRECORDED.get(path)
+    return Found(dict(found), _recorded(found, path, record), place)
+
+
+def _recorded(
+    weights: Mapping[str, Tensor], source: Path | str, record: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """:func:`options_of`, and a warning where something is taken for granted."""
+    options = options_of(weights, source, record)
+    if record is None:
+        LOGGER.warning(
+            "%s: no record of its network, which is taken for one whose convolutions are padded "
+            "with zeros; weights of before 0.2 repeat borders (padding_mode: replicate)",
+            source,
+        )
+    return options
 
 
 def _inside(path: Path, checkpoint: Any) -> tuple[Mapping[str, Any], str]:
@@ -92,16 +116,40 @@ def _inside(path: Path, checkpoint: Any) -> tuple[Mapping[str, Any], str]:
     raise InputError(f"{path}: expected {KNOWN}; it holds {held}")
 
 
-def options_of(weights: Mapping[str, Tensor], source: Path | str) -> dict[str, Any]:
+def record_in(content: Any) -> dict[str, Any] | None:
+    """The options that a network wrote down in what was saved of it.
+
+    Args:
+        content: A checkpoint, or a state dict as it came from the network.
+    """
+    if not isinstance(content, Mapping):
+        return None
+    metadata = getattr(content, "_metadata", None) or {}
+    for one in (content, *metadata.values()):
+        found = one.get(RECORD)
+        if isinstance(found, str):
+            return json.loads(found)
+    for value in content.values():
+        found = record_in(value)
+        if found is not None:
+            return found
+    return None
+
+
+def options_of(
+    weights: Mapping[str, Tensor], source: Path | str, record: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Options of the GLSGN that weights are of; every key and shape is checked against it.
 
     Args:
         weights: A state dict.
         source: For the message.
+        record: What :func:`record_in` found. Without it they are read off the weights, as far as
+            these show them: ``grids``, whether patch statistics were pooled, and how borders are
+            padded leave no trace. Only the last matters once a network is trained.
 
     Returns:
-        Options of :class:`~glsgn_plugins.network.GLSGN`, as far as weights show them: ``grids``,
-        and whether patch statistics are pooled, leave no trace.
+        Options of :class:`~glsgn_plugins.network.GLSGN`.
 
     Raises:
         InputError: It is no GLSGN; names the first keys that are missing, too many, or of another
@@ -123,7 +171,11 @@ def options_of(weights: Mapping[str, Tensor], source: Path | str) -> dict[str, A
         "attention": "local_pathways.0.attention.conv.weight" in weights,
         "patch_norm": "pooled" if "local_pathways.0.decoder.norms.0.weight" in weights else "none",
         "fusion": "laplacian" if any(key.startswith("fusion.") for key in weights) else "sum",
+        "gain": len(weights.get("global_pathway.head.weight", ())) == 6,
     }
+    if record is not None:
+        known = inspect.signature(GLSGN).parameters
+        options |= {key: value for key, value in record.items() if key in known}
     with torch.device("meta"):
         wanted = {key: value.shape for key, value in GLSGN(**options).state_dict().items()}
     wrong = {
@@ -174,7 +226,7 @@ def glsgn_from(weights: Mapping[str, Tensor], source: Path | str) -> GLSGN:
     Raises:
         InputError: As of :func:`options_of`.
     """
-    return _built(weights, options_of(weights, source))
+    return _built(weights, _recorded(weights, source, record_in(weights)))
 
 
 def _built(weights: Mapping[str, Tensor], options: dict[str, Any]) -> GLSGN:
@@ -200,7 +252,10 @@ def of_generator(weights: Mapping[str, Tensor]) -> Weights:
 
 
 def write_weights(
-    weights: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None = None
+    weights: Mapping[str, Tensor],
+    path: Path,
+    dtype: torch.dtype | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a file that is there whole or not at all.
 
@@ -210,6 +265,8 @@ def write_weights(
             ``params`` or ``params_ema``, MMagic as ``state_dict``).
         dtype: Of the weights in the file, ``torch.float16`` for half the size; as they are unless
             given. Whoever loads them gets float32 again.
+        options: Of the network, which are written down beside the weights; by default those that
+            a state dict has in its metadata.
 
     Raises:
         InputError: The file exists, its name ends otherwise, a weight is beyond ``dtype``, or it
@@ -219,6 +276,8 @@ def write_weights(
         raise InputError(f"{path}: expected a name that ends in .pth or .safetensors")
     if path.exists():
         raise InputError(f"{path} exists; remove it or give another name")
+    options = record_in(weights) if options is None else options
+    record = json.dumps(dict(options)) if options is not None else None
     plain = {key: value.detach().to("cpu", dtype).contiguous() for key, value in weights.items()}
     beyond = [
         key for key in plain if weights[key].isfinite().all() and not plain[key].isfinite().all()
@@ -228,13 +287,20 @@ def write_weights(
     try:
         with written_whole(path.parent) as scratch:
             if path.suffix == ".safetensors":
-                packed = safetensors.torch.save(plain, metadata={"format": "pt"})
+                metadata = {"format": "pt", **({RECORD: record} if record else {})}
+                packed = safetensors.torch.save(plain, metadata=metadata)
                 (scratch / path.name).write_bytes(packed)
             else:
                 both = {"params": plain, "params_ema": plain, "state_dict": of_generator(plain)}
-                torch.save(both, scratch / path.name)
+                torch.save({**both, **({RECORD: record} if record else {})}, scratch / path.name)
     except (OSError, RuntimeError) as error:
         raise not_written(path, error) from None
+
+
+def safetensors_metadata(path: Path) -> dict[str, str]:
+    """What a file says of itself beside its tensors."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
 
 
 def read_safetensors(path: Path) -> Weights:

@@ -1,6 +1,7 @@
 """The network: identity at first, gradients everywhere, parts that switch, any size and format."""
 
 import json
+from copy import deepcopy
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -8,13 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import psnr, tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from glsgn_plugins import GLSGN, InputError, glsgn_b, glsgn_l, glsgn_s
-from glsgn_plugins.blocks import Encoder, PatchNorm, SpatialAttention, edged, joined_edges
+from glsgn_plugins.blocks import PatchNorm, SpatialAttention, changed
 from glsgn_plugins.fusion import LaplacianFusion, high_band
 from glsgn_plugins.losses import PathwayReconstructionLoss
 from glsgn_plugins.losses.reconstruction import at_scale
+from glsgn_plugins.network import PAPER_GRIDS
 from glsgn_plugins.patches import merge_patches, split_patches
 
 PINNED = Path(__file__).parent / "data" / "glsgn_s_state_dict.json"
@@ -27,6 +30,8 @@ def trained_like(net: GLSGN) -> GLSGN:
     torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
+            if "running" in name:
+                parameter.uniform_(0.5, 1.5)
             if parameter.ndim > 1 and parameter.abs().max() < 1e-3:
                 assert "head" in name or "mask" in name
                 parameter.normal_(std=0.02)
@@ -36,10 +41,10 @@ def trained_like(net: GLSGN) -> GLSGN:
 # --- at initialisation ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [(33, 47), (32, 32), (64, 96), (255, 131), (1080, 1920)])
-@pytest.mark.parametrize("make", [glsgn_s, lambda: GLSGN(fusion="sum", patch_norm="pooled")])
+@pytest.mark.parametrize("size", [(33, 47), (32, 32), (64, 96), (255, 131), (540, 960)])
+@pytest.mark.parametrize("make", [glsgn_s, lambda: GLSGN(fusion="sum", gain=True)])
 def test_untrained_network_returns_its_input(size, make):
-    x = torch.rand(1 if size[0] > 1000 else 2, 3, *size)
+    x = torch.rand(2, 3, *size)
     with torch.no_grad():
         y = make().eval()(x)
     assert y.shape == x.shape
@@ -54,9 +59,11 @@ def test_larger_sizes_start_at_the_identity_too(make):
 
 
 @pytest.mark.parametrize("return_pathways", [True, False])
-@pytest.mark.parametrize("fusion", ["laplacian", "sum"])
-def test_every_parameter_gets_a_gradient_in_the_first_step(return_pathways, fusion):
-    net = GLSGN(return_pathways=return_pathways, fusion=fusion).train()
+@pytest.mark.parametrize(
+    "options", [{}, {"fusion": "sum"}, {"gain": True, "patch_norm": "pooled", "grids": PAPER_GRIDS}]
+)
+def test_every_parameter_gets_a_gradient_in_the_first_step(return_pathways, options):
+    net = GLSGN(return_pathways=return_pathways, **options).train()
     lq, gt = torch.rand(2, 2, 3, 64, 64)
     out = net(lq)
     if return_pathways:
@@ -64,7 +71,8 @@ def test_every_parameter_gets_a_gradient_in_the_first_step(return_pathways, fusi
     else:  # what the stock SRModel does
         loss = F.l1_loss(out, gt)
     loss.backward()
-    without = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    learnt = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    without = [n for n, p in learnt.items() if p.grad is None or not p.grad.abs().max() > 0]
     assert without == []
 
 
@@ -90,7 +98,7 @@ def test_state_dict_of_glsgn_s_is_pinned():
 # --- the parts -----------------------------------------------------------------------------------
 
 
-def test_pooled_patch_norm_is_instance_norm_of_the_merged_map():
+def test_pooled_patch_norm_is_instance_norm_of_the_merged_map_in_training():
     x = torch.randn(2, 6, 24, 40) * torch.linspace(1, 5, 40) + torch.linspace(-3, 3, 24)[:, None]
     grid = (2, 4)
     norm = PatchNorm(6)
@@ -103,6 +111,30 @@ def test_pooled_patch_norm_is_instance_norm_of_the_merged_map():
     norm.pooled = False
     apart = merge_patches(norm(split_patches(x, grid), 8), grid)
     assert (apart - expected).abs().mean() > 0.1
+
+
+def test_patch_norm_evaluates_with_the_running_averages_of_training():
+    norm = PatchNorm(3, momentum=0.1)
+    images = [torch.randn(2, 3, 16, 16) * scale + 4 for scale in (1.0, 3.0)]
+    for _ in range(40):
+        for image in images:
+            norm(split_patches(image, (2, 2)), 4)
+    assert (norm.running_mean - 4).abs().max() < 0.3
+    assert (norm.running_var - 5).abs().max() < 1  # of 1 and of 9
+    norm.eval()
+    before = norm.running_var.clone()
+    small, large = (norm(torch.full((1, 3, 8, side), 2.0)) for side in (8, 90))
+    assert torch.equal(small, large[..., :8])  # no statistics of the image itself
+    assert torch.equal(norm.running_var, before)
+    assert not norm.running_var.requires_grad
+
+
+def test_the_averages_of_patch_norm_are_averaged_with_the_weights():
+    """BasicSR's moving average goes over parameters, not buffers."""
+    net = GLSGN(**TINY)
+    names = [name for name, _ in net.named_parameters() if "running_var" in name]
+    assert len(names) == 9
+    assert not dict(net.named_buffers())
 
 
 def test_patch_norm_keeps_float32_statistics_under_autocast():
@@ -124,28 +156,19 @@ def test_patches_of_one_image_share_statistics_and_images_do_not():
     assert torch.equal(after[4:], before[4:])
 
 
-def test_an_even_surface_looks_the_same_at_the_border_of_a_patch():
+def test_repeated_borders_make_an_even_surface_even():
     image = torch.tensor([0.2, 0.5, 0.7])[:, None, None].expand(1, 3, 32, 48)
-    features = Encoder(8, (2, 1, 1))(image, {})
-    assert len(features) == 3
-    for feature in features:
-        assert feature.abs().max() > 0.05
-        assert (feature - feature[:, :, :1, :1]).abs().max() < 1e-5
+    for padding_mode, even in (("replicate", True), ("zeros", False)):
+        net = GLSGN(**TINY, padding_mode=padding_mode).eval()
+        feature = net.local_pathways[0].encoder(image, {"from_global": torch.zeros(1, 8, 8, 12)})[0]
+        assert ((feature - feature[:, :, 15:16, 20:21]).abs().max() < 1e-5) == even
 
 
-@pytest.mark.parametrize("reach", [1, 3])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_edges_are_repeated_alike_on_every_device(reach, dtype):
-    given = [torch.rand(2, 5, 4, 6, dtype=dtype) for _ in range(2)]
-    given[1] = given[1].contiguous(memory_format=torch.channels_last)
-    for x in given:
-        x.requires_grad_()
-        on_cpu, elsewhere = edged(x, reach), joined_edges(x, reach)
-        assert torch.equal(on_cpu, elsewhere)
-        assert on_cpu.stride() == elsewhere.stride()
-        weights = torch.rand_like(on_cpu)
-        one, two = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (on_cpu, elsewhere))
-        torch.testing.assert_close(one, two)
+def test_a_gain_scales_the_image_and_an_offset_is_added():
+    image = torch.rand(1, 3, 4, 4)
+    head = torch.cat([torch.full_like(image, 0.5), torch.full_like(image, -0.1)], dim=1)
+    torch.testing.assert_close(changed(image, head, gain=True), 1.5 * image - 0.1)
+    torch.testing.assert_close(changed(image, head[:, 3:], gain=False), image - 0.1)
 
 
 def test_attention_follows_its_guides():
@@ -198,16 +221,18 @@ def test_turning_a_part_off_removes_its_parameters_and_changes_the_output(part):
         assert (full.eval()(x) - without.eval()(x)).abs().max() > 1e-5
 
 
-def test_per_patch_norm_has_the_same_parameters_and_another_output():
-    pooled = trained_like(GLSGN(**TINY)).eval()
-    apart = GLSGN(**{**TINY, "patch_norm": "per_patch"}).eval()
+def test_patch_norm_per_patch_differs_in_training_alone():
+    options = {**TINY, "grids": PAPER_GRIDS}
+    pooled = trained_like(GLSGN(**options))
+    apart = GLSGN(**{**options, "patch_norm": "per_patch"})
     apart.load_state_dict(pooled.state_dict())
     x = torch.rand(1, 3, 64, 64) * torch.linspace(0, 1, 64)
     with torch.no_grad():
-        assert (pooled(x) - apart(x)).abs().max() > 1e-4
+        assert torch.equal(pooled.eval()(x), apart.eval()(x))
+        assert (pooled.train()(x) - apart.train()(x)).abs().max() > 1e-4
 
 
-def test_the_global_pathway_reaches_every_place_and_local_encoders_stay_in_their_patch():
+def test_the_global_pathway_reaches_every_place():
     net = trained_like(GLSGN(**TINY)).eval()
     x = torch.rand(1, 3, 128, 128)
     changed = x.clone()
@@ -215,12 +240,19 @@ def test_the_global_pathway_reaches_every_place_and_local_encoders_stay_in_their
     with torch.no_grad():
         difference = (net(x) - net(changed)).abs().amax(dim=1)[0]
     assert difference[96:, 96:].max() > 0
-    features = net.local_pathways[0].encoder
-    f_global = {"from_global": torch.zeros(16, 8, 8, 8)}
+
+
+def test_patches_are_cut_in_training_and_what_is_restored_is_not():
+    whole = trained_like(GLSGN(**{**TINY, "patch_norm": "none"}))
+    cut = GLSGN(**{**TINY, "patch_norm": "none"}, grids=PAPER_GRIDS)
+    cut.load_state_dict(whole.state_dict())
+    x = torch.rand(1, 3, 64, 64)
+    seen = []
+    cut.local_pathways[0].encoder.stem.register_forward_hook(lambda m, a, out: seen.append(out))
     with torch.no_grad():
-        one = features(split_patches(x, (4, 4)), f_global)[-1]
-        two = features(split_patches(changed, (4, 4)), f_global)[-1]
-    assert (one - two).flatten(1).abs().amax(dim=1).nonzero().flatten().tolist() == [0]
+        assert torch.equal(whole.eval()(x), cut.eval()(x))
+        assert (whole.train()(x) - cut.train()(x)).abs().max() > 1e-4
+    assert [tuple(out.shape) for out in seen] == [(1, 4, 64, 64), (16, 4, 16, 16)]
 
 
 # --- what comes out ------------------------------------------------------------------------------
@@ -233,7 +265,7 @@ def test_return_pathways_gives_all_outputs_at_their_scales_in_training_only():
     assert out.restored.shape == x.shape
     gt_shapes = [at_scale(x, s).shape for s in (1, 2, 4, 4)]
     assert [b.shape for b in out.pathways] == gt_shapes
-    padded = (96, 96)
+    padded = (80, 96)
     for a, s in zip(out.attentions, (4, 8, 16, 4)):
         assert a.shape == (2, 1, padded[0] // s, padded[1] // s)
         assert 0 < a.min() <= a.max() < 1
@@ -243,7 +275,7 @@ def test_return_pathways_gives_all_outputs_at_their_scales_in_training_only():
 
 
 def test_training_and_evaluation_restore_alike():
-    net = trained_like(GLSGN(**TINY, return_pathways=True))
+    net = trained_like(GLSGN(**{**TINY, "patch_norm": "none"}, return_pathways=True))
     x = torch.rand(1, 3, 64, 64)
     assert torch.equal(net.train()(x).restored, net.eval()(x))
 
@@ -290,29 +322,31 @@ def test_channels_last_agrees_with_contiguous():
     torch.testing.assert_close(full, last, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"patch_norm": "none"}, {"fusion": "sum"}], ids=str)
-@pytest.mark.parametrize("strip", [1, 5000, 2**22])
-def test_maps_are_overwritten_only_where_nobody_sees_it(options, strip, monkeypatch):
-    """Without gradients a forward works in place, in strips of some rows on a CPU."""
-    monkeypatch.setattr("glsgn_plugins.blocks.STRIP", strip)
-    net = trained_like(GLSGN(**{**TINY, **options})).eval()
-    x = torch.rand(2, 3, 160, 96)
-    given = x.clone()
-    recorded = net(x)
-    with torch.no_grad():
-        found = net(x)
-    assert torch.equal(x, given)
-    torch.testing.assert_close(found, recorded.detach(), atol=5e-6, rtol=0)
-
-
-def test_compiles_without_a_graph_break():
-    net = trained_like(GLSGN(**TINY, return_pathways=True))
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("grids", [None, PAPER_GRIDS], ids=["whole", "grids"])
+def test_compiles_without_a_graph_break(training, grids):
+    torch._dynamo.reset()
+    net = trained_like(GLSGN(**{**TINY, "patch_norm": "none"}, grids=grids, return_pathways=True))
+    net.train(training)
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
     x = torch.rand(1, 3, 64, 64)
-    torch.testing.assert_close(compiled(x).restored, net(x).restored)
-    net.eval()
-    with torch.no_grad():
-        torch.testing.assert_close(compiled(x), net(x))
+    found, expected = (n(x) for n in (compiled, net))
+    if training:
+        torch.testing.assert_close(found.restored, expected.restored)
+        found.restored.mean().backward()
+    else:
+        torch.testing.assert_close(found, expected)
+
+
+def test_compiles_with_the_statistics_of_patch_norm():
+    torch._dynamo.reset()
+    net = trained_like(GLSGN(**TINY)).train()
+    nets = [net, deepcopy(net)]
+    x = torch.rand(1, 3, 64, 64)
+    found = torch.compile(nets[0], backend="aot_eager", fullgraph=True)(x)
+    torch.testing.assert_close(found, nets[1](x))
+    for one, two in zip(nets[0].parameters(), nets[1].parameters()):
+        torch.testing.assert_close(one, two)  # the averages have moved alike
 
 
 def test_exports():
@@ -321,6 +355,60 @@ def test_exports():
     with torch.no_grad():
         program = torch.export.export(net, (x,))
         torch.testing.assert_close(program.module()(x), net(x))
+
+
+def test_a_trace_takes_other_batches():
+    net = trained_like(GLSGN(**TINY)).eval()
+    with torch.no_grad():
+        traced = torch.jit.trace(net, torch.rand(1, 3, 64, 80))
+        x = torch.rand(2, 3, 64, 80)
+        torch.testing.assert_close(traced(x), net(x))
+
+
+def test_hooks_see_every_module_and_what_they_caught_stays():
+    net = trained_like(GLSGN(**TINY)).eval()
+    caught = {}
+    for name, module in net.named_modules():
+        module.register_forward_hook(
+            lambda m, a, out, name=name: caught.setdefault(name, []).append((out, copied(out)))
+        )
+    with torch.no_grad():
+        net(torch.rand(1, 3, 64, 64))
+    holders = (torch.nn.ModuleList, torch.nn.ModuleDict)
+    wanted = {name for name, m in net.named_modules() if not isinstance(m, holders)}
+    assert set(caught) == wanted
+    assert all(len(outs) == 1 for outs in caught.values())
+    for (out, then), *_ in caught.values():
+        for now, before in zip(tensors(out), tensors(then)):
+            assert torch.equal(now, before)
+
+
+def tensors(out):
+    return [out] if isinstance(out, torch.Tensor) else [x for x in out if x is not None]
+
+
+def copied(out):
+    return [x.clone() for x in tensors(out)]
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is called on tensors."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_forward_takes_a_batch_at_once():
+    net = trained_like(GLSGN(**TINY)).eval()
+    counts = []
+    for batch in (1, 4):
+        with torch.no_grad(), Operations() as operations:
+            net(torch.rand(batch, 3, 64, 64))
+        counts.append(operations.count)
+    assert counts[0] == counts[1] < 800
 
 
 def test_overfits_a_rainy_crop(rainy_pair):
@@ -354,6 +442,7 @@ def test_overfits_a_rainy_crop(rainy_pair):
         ({"grids": ((4, 4), (3, 2), (2, 1))}, "patches of pathway 1"),
         ({"patch_norm": "poled"}, "Did you mean 'pooled'"),
         ({"fusion": "Laplacian"}, "Did you mean 'laplacian'"),
+        ({"padding_mode": "zero"}, "Did you mean 'zeros'"),
     ],
 )
 def test_impossible_options_are_named(options, message):
@@ -367,11 +456,9 @@ def test_impossible_images_are_named(shape):
         GLSGN(**TINY)(torch.rand(shape))
 
 
-@pytest.mark.parametrize(
-    "grids", [((1, 1), (1, 1), (1, 1)), ((8, 8), (4, 4), (2, 2)), ((6, 4), (3, 2), (1, 1))]
-)
+@pytest.mark.parametrize("grids", [PAPER_GRIDS, ((8, 8), (4, 4), (2, 2)), ((6, 4), (3, 2), (1, 1))])
 def test_other_grids_work(grids):
-    net = GLSGN(**TINY, grids=grids).eval()
+    net = GLSGN(**TINY, grids=grids).train()
     rows, cols = net.size_multiple
     x = torch.rand(1, 3, 2 * rows + 1, 2 * cols + 3)
     with torch.no_grad():
@@ -379,9 +466,13 @@ def test_other_grids_work(grids):
 
 
 def test_images_too_small_for_their_grids_are_named():
+    net = GLSGN(**TINY, grids=((16, 16), (8, 8), (8, 8)))
     with pytest.raises(InputError, match="too small for these patch grids"):
-        GLSGN(**TINY, grids=((16, 16), (8, 8), (8, 8)))(torch.rand(1, 3, 33, 200))
+        net(torch.rand(1, 3, 33, 200))
+    assert net.eval()(torch.rand(1, 3, 33, 200)).shape == (1, 3, 33, 200)
 
 
-def test_size_multiple_of_the_papers_grids():
-    assert GLSGN(**TINY).size_multiple == (32, 16)
+def test_size_multiples():
+    net = GLSGN(**TINY, grids=PAPER_GRIDS)
+    assert net.train().size_multiple == (32, 16)
+    assert net.eval().size_multiple == GLSGN(**TINY).size_multiple == (16, 16)

@@ -7,7 +7,7 @@ from test_network import TINY, trained_like
 from glsgn_plugins import GLSGN, InputError, glsgn_b
 from glsgn_plugins.commands.export import EXPORTS
 from glsgn_plugins.commands.glsgn import main
-from glsgn_plugins.weights import glsgn_from, options_of, read_glsgn
+from glsgn_plugins.weights import glsgn_from, options_of, read_glsgn, write_weights
 
 OPTIONS = [
     {},
@@ -17,7 +17,13 @@ OPTIONS = [
     {"attention": False},
     {"patch_norm": "none"},
     {"fusion": "sum"},
+    {"gain": True},
+    {"padding_mode": "replicate"},
+    {"patch_norm": "per_patch"},
+    {"grids": ((4, 4), (2, 2), (2, 1))},
 ]
+UNSEEN = ("padding_mode", "patch_norm", "grids")
+"""What no shape shows: it travels in the record alone."""
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -25,10 +31,43 @@ def test_every_hyper_parameter_is_read_off_the_weights(options):
     net = trained_like(GLSGN(**{**TINY, **options})).eval()
     found = options_of(net.state_dict(), "these")
     for key, value in {**TINY, "blocks": (1, 1, 1), **options}.items():
-        assert found[key] == (list(value) if isinstance(value, tuple) else value)
+        if key not in UNSEEN or value in ("none", "pooled"):
+            assert found[key] == (list(value) if isinstance(value, tuple) else value)
     image = torch.rand(1, 3, 64, 48)
     with torch.no_grad():
         assert torch.equal(glsgn_from(net.state_dict(), "these")(image), net(image))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", "as BasicSR saves it"])
+def test_weights_know_what_network_they_are(options, suffix, tmp_path, caplog):
+    net = trained_like(GLSGN(**{**TINY, **options})).eval()
+    if suffix.startswith("."):
+        file = tmp_path / f"w{suffix}"
+        write_weights(net.state_dict(), file)
+    else:
+        file = tmp_path / "w.pth"
+        torch.save({"params": net.state_dict()}, file)
+    found = read_glsgn(file)
+    assert found.options == net.options
+    image = torch.rand(1, 3, 64, 48)
+    with torch.no_grad():
+        assert torch.equal(found(image), net(image))
+    assert not caplog.records
+
+
+def test_weights_without_a_record_are_taken_with_a_warning(tmp_path, caplog):
+    torch.save(dict(GLSGN(**TINY).state_dict()), tmp_path / "w.pth")
+    assert read_glsgn(tmp_path / "w.pth").options["padding_mode"] == "zeros"
+    assert "no record of its network" in caplog.text
+
+
+def test_converting_keeps_the_record(tmp_path):
+    net = GLSGN(**TINY, gain=True, padding_mode="replicate")
+    torch.save({"params": net.state_dict()}, tmp_path / "w.pth")
+    for target in ("one.safetensors", "two.pth"):
+        assert main(["convert", str(tmp_path / "w.pth"), str(tmp_path / target)]) == 0
+        assert read_glsgn(tmp_path / target).options == net.options
 
 
 def test_the_named_sizes_are_found():

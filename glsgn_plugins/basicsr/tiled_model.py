@@ -29,7 +29,8 @@ class TiledSRModel(SRModel):
     Beside those of ``SRModel`` it takes these options under ``val``, as of
     :func:`~glsgn_plugins.inference.restore`:
 
-    - ``tile``: ``auto`` (default), ``whole``, ``stream`` (GLSGN) or pixels.
+    - ``tile``: ``auto`` (default), ``whole``, ``stream`` (GLSGN) or pixels. What ``auto`` does goes
+      by the image's size alone, so that scores don't depend on the memory that is free.
     - ``tile_overlap``: pixels; an eighth of ``tile`` unless given.
 
     Images stay in host memory, and what is needed of them is moved to the device. Under a launcher
@@ -58,6 +59,7 @@ class TiledSRModel(SRModel):
             self.lq,
             options.get("tile", "auto"),
             overlap=options.get("tile_overlap"),
+            steady=True,
             say=self._say,
         )
 

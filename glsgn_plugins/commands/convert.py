@@ -29,7 +29,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run(args: argparse.Namespace) -> int:
     """Convert, and say what was found."""
     found = read_weights(args.source)
-    write_weights(found.weights, args.target, torch.float16 if args.half else None)
+    half = torch.float16 if args.half else None
+    write_weights(found.weights, args.target, half, found.options)
     widths, blocks = (found.options[key] for key in ("widths", "blocks"))
     count = sum(value.numel() for value in found.weights.values())
     print(

@@ -15,6 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 UNKNOWN = 2 * 2**30
 """Bytes that are taken to be free where a system doesn't tell."""
 
+UNKNOWN_PER_PIXEL = 2**12
+"""Bytes of a forward for each pixel, where no part is small enough to find out."""
+
+PROBES = (128, 256, 512)
+"""Sides of the parts with which that is found out."""
+
+RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
+
 LIVE_MAPS = 6
 """Peak of a forward in maps as large as its largest: 5.1 in NAFNet, 3.2 in glsgn_s (4K, CPU)."""
 
@@ -42,15 +50,21 @@ def _available() -> int:
         return UNKNOWN
 
 
-def _left_to_group() -> Iterable[int]:
-    """What a container's limit leaves, where there is one (cgroup 2)."""
-    folder = Path("/sys/fs/cgroup")
+def _left_to_group(folder: Path = Path("/sys/fs/cgroup")) -> Iterable[int]:
+    """What a container's limit leaves, where there is one (cgroup 2).
+
+    Files that were read stay in memory and count as used until somebody wants it; they don't count
+    here.
+    """
     try:
         limit = (folder / "memory.max").read_text().strip()
         used = int((folder / "memory.current").read_text())
+        statistics = (folder / "memory.stat").read_text()
     except (OSError, ValueError):
         return [2**62]
-    return [max(int(limit) - used, 0)] if limit.isdigit() else [2**62]
+    found = dict(re.findall(r"^(\w+) (\d+)$", statistics, re.MULTILINE))
+    given_back = sum(int(found.get(key, 0)) for key in RECLAIMABLE)
+    return [max(int(limit) - used + given_back, 0)] if limit.isdigit() else [2**62]
 
 
 class LargestMap(TorchDispatchMode):
@@ -78,8 +92,24 @@ class LargestMap(TorchDispatchMode):
 
 
 @torch.no_grad()
-def bytes_per_pixel(net: nn.Module, channels: int, side: int, device: torch.device) -> float:
-    """About what a forward takes for each pixel, from one on a small square of noise."""
-    with LargestMap() as largest:
-        net(torch.rand(1, channels, side, side, device=device))
-    return LIVE_MAPS * largest.bytes / side**2
+def bytes_per_pixel(
+    net: nn.Module, channels: int, size: tuple[int, int], device: torch.device
+) -> float:
+    """About what a forward takes for each pixel, from one on a small part of noise.
+
+    Args:
+        net: Any network.
+        channels: Of the image.
+        size: Its rows and columns; the part has as many at the most.
+        device: Where the network is.
+    """
+    for side in PROBES:
+        rows, cols = (min(side, length) for length in size)
+        try:
+            with LargestMap() as largest:
+                net(torch.rand(1, channels, rows, cols, device=device))
+        except (RuntimeError, ValueError, AssertionError):
+            # Some want more pixels than that. If it is for another reason, so will the image be.
+            continue
+        return LIVE_MAPS * largest.bytes / (rows * cols)
+    return UNKNOWN_PER_PIXEL

@@ -14,27 +14,32 @@ from torch import Tensor, nn
 
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference.memory import bytes_per_pixel, free_memory
-from glsgn_plugins.inference.stream import restore_streamed
+from glsgn_plugins.inference.stream import ALIGN, restore_streamed
 from glsgn_plugins.inference.tiled import as_float, restore_tiled
 from glsgn_plugins.network import GLSGN
+
+is_compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # torch 2.3 and later
 
 LOGGER = logging.getLogger("glsgn_plugins")
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MODES = ("auto", "whole", "stream")
 
-MEMORY = 512 * 2**20
-"""Bytes that streaming works with on a CPU, unless told otherwise: about what it needs at 4K."""
+MEMORY = 320 * 2**20
+"""Bytes that streaming works with on a CPU, unless told otherwise."""
+
+STRIP = 64
+"""Rows that go through at once on a CPU: maps of 4K then stay in the caches, more or less."""
 
 SHARE = 0.5
 """Of the free memory, what ``auto`` plans with."""
 
-CPU_AREA = 2**17
-"""Pixels of a region on a CPU: maps of some megabytes, which caches and the allocator keep."""
-
 SMALLEST_TILE = 64
 STEP = 64
 """Tiles are multiples of this: networks want multiples of 8, 16 or 64."""
+
+STEADY_TILE = 1024
+"""Side of the tiles in which validation restores larger images, unless told otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +48,8 @@ class Plan:
 
     Attributes:
         mode: ``"whole"``, ``"stream"`` or ``"tile"``.
-        tile: Rows and columns of a tile or region.
-        memory: Bytes for the maps that streaming keeps.
+        tile: Rows and columns of a tile, or rows of a strip at the most.
+        memory: Bytes that streaming works with.
     """
 
     mode: str
@@ -57,15 +62,17 @@ class Plan:
         if self.mode == "tile":
             return f"in overlapping tiles of {self.tile}x{self.tile}"
         return (
-            f"streamed in regions of about {self.tile}x{self.tile}, "
-            f"with {self.memory / 2**20:.0f} MiB for maps in between"
+            f"streamed in strips of up to {self.tile} rows, in about {self.memory / 2**20:.0f} MiB"
         )
 
-    def smaller(self, streamable: bool) -> Plan | None:
-        """What needs less memory, or ``None``."""
+    def smaller(self, streamable: bool, side: int) -> Plan | None:
+        """What needs less memory, or ``None``; ``side`` is the image's longer one."""
+        if self.mode == "whole" and streamable:
+            return Plan("stream", STRIP, MEMORY)
         if self.mode == "whole":
-            return Plan("stream", 256, MEMORY // 4) if streamable else None
-        if self.tile <= SMALLEST_TILE:
+            tile = side // 2 // STEP * STEP
+            return Plan("tile", tile) if tile >= SMALLEST_TILE else None
+        if self.tile <= (ALIGN if self.mode == "stream" else SMALLEST_TILE):
             return None
         return dataclasses.replace(self, tile=self.tile // 2, memory=self.memory // 2)
 
@@ -75,6 +82,34 @@ def _glsgn(net: nn.Module) -> GLSGN | None:
     for name in ("module", "_orig_mod"):
         net = getattr(net, name, net)
     return net if isinstance(net, GLSGN) else None
+
+
+def _by_strips(net: nn.Module, device: torch.device) -> GLSGN | None:
+    """The GLSGN whose forward is worked out strip by strip, which on a CPU is faster.
+
+    Not where somebody looks on or has made something else of the network: hooks, a tracer, a
+    compiler.
+    """
+    found = _glsgn(net)
+    if device.type != "cpu" or found is None or hasattr(net, "_orig_mod"):
+        return None
+    if torch.jit.is_tracing() or is_compiling() or watched(found):
+        return None
+    return found
+
+
+def watched(net: nn.Module) -> bool:
+    """Whether any module has a forward hook, or all have."""
+    everywhere = nn.modules.module
+    return any(
+        hooks
+        for hooks in (
+            everywhere._global_forward_hooks,
+            everywhere._global_forward_pre_hooks,
+            *(m._forward_hooks for m in net.modules()),
+            *(m._forward_pre_hooks for m in net.modules()),
+        )
+    )
 
 
 def _device(net: nn.Module, image: Tensor) -> torch.device:
@@ -93,7 +128,11 @@ def check_tile(tile: object) -> None:
 
 
 def plan(
-    net: nn.Module, image: Tensor, tile: str | int = "auto", memory: int | None = None
+    net: nn.Module,
+    image: Tensor,
+    tile: str | int = "auto",
+    memory: int | None = None,
+    steady: bool = False,
 ) -> Plan:
     """How :func:`restore` will go about it; see there."""
     streamable = _glsgn(net) is not None
@@ -108,23 +147,22 @@ def plan(
             "or a number of pixels"
         )
     device = _device(net, image)
-    free = int(SHARE * free_memory(device))
     height, width = image.shape[2:]
-    side = min(128, height, width)
+    if not streamable and steady:
+        larger = max(height, width) > STEADY_TILE
+        return Plan("tile", STEADY_TILE) if larger else Plan("whole")
+    if streamable and device.type == "cpu":
+        # As much as it needs and no more, whatever is free: a forward is no faster with more.
+        return Plan("stream", tile if isinstance(tile, int) else STRIP, memory or MEMORY)
+    free = int(SHARE * free_memory(device))
     with _evaluating(net):
-        per_pixel = bytes_per_pixel(net, image.shape[1], side, device)
-    whole = per_pixel * height * width * len(image)
-    if tile == "auto" and whole <= free:
+        per_pixel = bytes_per_pixel(net, image.shape[1], (height, width), device)
+    if tile == "auto" and per_pixel * height * width * len(image) <= free:
         return Plan("whole")
-    if not streamable:
-        found = int((free / per_pixel / len(image)) ** 0.5) // STEP * STEP
-        return Plan("tile", max(found, SMALLEST_TILE))
-    memory = memory or (min(free, MEMORY) if device.type == "cpu" else free)
-    area = memory / 4 / per_pixel
-    if device.type == "cpu":
-        area = min(area, CPU_AREA)
-    side = max(int(area**0.5), SMALLEST_TILE)
-    return Plan("stream", tile if isinstance(tile, int) else side, memory * 3 // 4)
+    if streamable:
+        return Plan("stream", tile if isinstance(tile, int) else height, memory or free)
+    found = int((free / per_pixel / len(image)) ** 0.5) // STEP * STEP
+    return Plan("tile", max(found, SMALLEST_TILE))
 
 
 def restore(
@@ -135,6 +173,7 @@ def restore(
     overlap: int | None = None,
     amp: str | None = None,
     memory: int | None = None,
+    steady: bool = False,
     progress: Callable[[float], None] = lambda share: None,
     say: Callable[[str], None] = LOGGER.info,
 ) -> Tensor:
@@ -147,16 +186,20 @@ def restore(
             what is needed of it is moved as it is needed.
         tile: How to go about it.
 
-            - ``"whole"``: one forward.
-            - ``"stream"`` (GLSGN): region by region, with what one forward gives; memory doesn't
+            - ``"whole"``: one forward. GLSGN's is worked out strip by strip on a CPU, which is
+              faster, unless hooks, a tracer or a compiler want to see the network itself.
+            - ``"stream"`` (GLSGN): strip by strip, with what one forward gives; memory doesn't
               grow with the image.
-            - a number: GLSGN is streamed in regions of about that many pixels squared. Any other
-              network runs on overlapping tiles of that size, which are blended.
-            - ``"auto"``: whole, or what fits into half of the memory that is free.
+            - a number: GLSGN is streamed in strips of that many rows. Any other network runs on
+              overlapping tiles of that side, which are blended.
+            - ``"auto"``: GLSGN on a CPU is streamed. Elsewhere whole, or what fits into half of the
+              memory that is free.
         overlap: Pixels that tiles share; an eighth of ``tile`` unless given. Not for GLSGN.
         amp: ``"bf16"`` or ``"fp16"``: autocast.
-        memory: Bytes that streaming may use on the device; by default 512 MiB on a CPU, and half of
-            what is free elsewhere. Maps beyond it go to unlinked temporary files.
+        memory: Bytes that streaming is to make do with on the device, beside network and images; by
+            default 320 MiB on a CPU, and half of what is free elsewhere.
+        steady: ``auto`` goes by the image's size alone, and nothing smaller is tried where memory
+            runs out, so that what comes out, and its PSNR, doesn't depend on what else is running.
         progress: Told which share of the work is done, up to 1.
         say: Told what was picked, and when memory ran out and less was tried.
 
@@ -165,7 +208,7 @@ def restore(
 
     Raises:
         InputError: An argument can't be used, it says which; or memory ran out, and there is no
-            smaller way.
+            smaller way, or none is to be tried.
     """
     if image.ndim != 4 or not (image.is_floating_point() or image.dtype == torch.uint8):
         raise InputError(
@@ -176,16 +219,14 @@ def restore(
         raise unknown_name("amp", amp, AMP_TYPES)
     device = _device(net, image)
     glsgn = _glsgn(net)
-    found: Plan | None = plan(net, image, tile, memory)
+    found: Plan | None = plan(net, image, tile, memory, steady)
     while True:
         assert found is not None
         say(f"{image.shape[2]}x{image.shape[3]}: {found}")
         try:
             with torch.no_grad(), _evaluating(net), _autocast(device, amp):
                 if found.mode == "whole":
-                    restored = _restore_whole(net, image, device)
-                    progress(1.0)
-                    return restored
+                    return _restore_whole(net, image, device, progress)
                 if found.mode == "tile":
                     shared = found.tile // 8 if overlap is None else overlap
                     return restore_tiled(
@@ -200,15 +241,20 @@ def restore(
                 return restore_streamed(
                     glsgn,
                     image,
-                    area=found.tile**2,
                     memory=found.memory,
+                    strip=found.tile,
                     device=device,
                     progress=progress,
                 )
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
-            found = found.smaller(glsgn is not None)
+            if steady:
+                raise InputError(
+                    f"an image of {image.shape[2]}x{image.shape[3]}: memory ran out {found}; set "
+                    "tile (in validation, under val or test_cfg) to a number of pixels"
+                ) from None
+            found = found.smaller(glsgn is not None, max(image.shape[2:]))
         if found is None:
             raise InputError(
                 f"an image of {image.shape[2]}x{image.shape[3]}: memory ran out, and there is no "
@@ -222,11 +268,21 @@ def restore(
             torch.mps.empty_cache()
 
 
-def _restore_whole(net: nn.Module, image: Tensor, device: torch.device) -> Tensor:
+def _restore_whole(
+    net: nn.Module, image: Tensor, device: torch.device, progress: Callable[[float], None]
+) -> Tensor:
+    glsgn = _by_strips(net, device)
+    if glsgn is not None:
+        unlimited = 2**62
+        return restore_streamed(
+            glsgn, image, memory=unlimited, strip=STRIP, device=device, progress=progress
+        )
     moved = as_float(image.to(device))
     if _glsgn(net) is not None:  # others may not take it
         moved = moved.contiguous(memory_format=torch.channels_last)
-    return net(moved).to(image.device, torch.float32)
+    restored = net(moved).to(image.device, torch.float32)
+    progress(1.0)
+    return restored
 
 
 @contextmanager

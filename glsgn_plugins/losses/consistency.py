@@ -82,7 +82,8 @@ class AttentionConsistencyLoss(nn.Module):
         if not local:
             raise InputError("attention consistency needs a GLSGN with attention: true")
         distances = [
-            F.l1_loss(a, shrink(reference.detach(), (a.shape[2], a.shape[3]))) for a in local
+            F.l1_loss(a, shrink(reference.detach(), reference.shape[2] // a.shape[2]))
+            for a in local
         ]
         return self.loss_weight * torch.stack(distances).mean()
 

@@ -52,7 +52,7 @@ def at_scale(image: Tensor, scale: int) -> Tensor:
     rows, cols = -image.shape[2] % scale, -image.shape[3] % scale
     if rows or cols:
         image = F.pad(image, (0, cols, 0, rows), mode="reflect")
-    return shrink(image, (image.shape[2] // scale, image.shape[3] // scale))
+    return shrink(image, scale)
 
 
 def frequency_distance(x: Tensor, y: Tensor) -> Tensor:

@@ -27,6 +27,11 @@ OPTIONS = {
 }
 """Every task, and the options that train it. Not each has weights that are worth shipping."""
 
+UNRECORDED = {
+    FOLDER / f"{task}.safetensors": {"padding_mode": "replicate"} for task in ("rain", "haze")
+}
+"""What shipped files that hold no record of their network don't show."""
+
 REINSTALL = "install the package again: pip install --force-reinstall --no-deps glsgn-plugins"
 
 
