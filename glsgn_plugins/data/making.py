@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from glsgn_plugins import __version__
 from glsgn_plugins.data.crops import middle
 from glsgn_plugins.data.images import png, read_image
-from glsgn_plugins.data.synthesis import Synthesis, make_degradation
-from glsgn_plugins.degradations import PARAMETERS, Parameters
+from glsgn_plugins.data.synthesis import Synthesis, options_of
+from glsgn_plugins.degradations import PARAMETERS, Parameters, RealParameters
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.writing import write_whole
 
@@ -197,7 +197,7 @@ def _make_pairs(
     except InputError as error:
         return str(error)
     photograph = job.photograph.relative_to(synthesis.root).as_posix()
-    gt = png(clean)
+    unchanged = png(clean)
     for k, name in missing:
         # By the name, so that adding photographs doesn't change what the others get.
         digest = hashlib.sha256(os.fsencode(photograph)).digest()
@@ -205,10 +205,10 @@ def _make_pairs(
         companion = synthesis.companion(job.photograph, rng)
         parameters = synthesis.sample(rng)
         try:
-            lq = parameters.apply(clean, synthesis.read_companion(companion))
+            lq, gt = parameters.pair(clean, synthesis.read_companion(companion, clean))
         except InputError as error:
             return f"{job.photograph}: {error}"
-        _write_gt(out, name, gt, job.names(settings.per_image)[0])
+        _write_gt(out, name, unchanged if gt is clean else png(gt), job.names(settings.per_image)[0])
         write_whole(_image(out, "lq", name), png(lq))
         record = {
             "name": f"{name}.png",
@@ -253,7 +253,8 @@ def _image(out: Path, side: str, name: str) -> Path:
 def _write_gt(out: Path, name: str, content: bytes, first: str) -> None:
     """Versions of one photograph share one file where the disk can do that."""
     path, shared = _image(out, "gt", name), _image(out, "gt", first)
-    if path != shared and shared.is_file() and not path.exists():
+    alike = path != shared and shared.is_file() and shared.read_bytes() == content
+    if alike and not path.exists():
         try:
             os.link(shared, path)
             return
@@ -267,8 +268,7 @@ def _record(settings: Settings) -> dict[str, Any]:
     record = dataclasses.asdict(settings)
     for folder in ("clean", "reflections", "depth"):
         del record[folder]
-    model = make_degradation(settings.degradation)
-    record["degradation"] = {"type": settings.degradation["type"], **dataclasses.asdict(model)}
+    record["degradation"] = options_of(settings.degradation)
     return dict(json.loads(json.dumps(record)))
 
 
@@ -281,6 +281,15 @@ def _read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: not metadata of a set ({error}); use another folder") from None
+
+
+def _with_preset(settings: Any) -> Any:
+    """Settings of a set that may be older than presets, when there was the plain one alone."""
+    try:
+        degradation = {"preset": "plain", **settings["degradation"]}
+        return {**settings, "degradation": degradation}
+    except (TypeError, KeyError):
+        return settings
 
 
 def _note(out: Path, name: str) -> Path:
@@ -298,7 +307,7 @@ def _start(out: Path, settings: Settings) -> None:
             )
     record = _record(settings)
     for file in (out / METADATA, out / UNFINISHED / SETTINGS):
-        if file.is_file() and _read_json(file).get("settings") != record:
+        if file.is_file() and _with_preset(_read_json(file).get("settings")) != record:
             raise InputError(
                 f"{out}: holds a set that was made with other settings (see {file}); use "
                 "another folder, or the same settings to go on with it"
@@ -337,12 +346,15 @@ def _finish(out: Path, settings: Settings, names: list[str]) -> None:
 def parameters_of(metadata: dict[str, Any], pair: dict[str, Any]) -> Parameters:
     """The degradation of a pair, from ``metadata.json``.
 
-    ``parameters_of(metadata, pair).apply(gt, companion)`` is its input again, to the bit, with the
-    versions of numpy and OpenCV that the metadata names.
+    ``parameters_of(metadata, pair).pair(photograph, companion)`` is its input and truth again, to
+    the bit, with the versions of numpy and OpenCV that the metadata names. With the preset
+    ``plain`` truths are the photographs, so ``apply(gt, companion)`` is its input.
 
     Args:
         metadata: The file's content.
         pair: One of its ``pairs``.
     """
-    kind = PARAMETERS[metadata["settings"]["degradation"]["type"]]
-    return kind.from_record(pair["parameters"])
+    degradation = metadata["settings"]["degradation"]
+    if degradation.get("preset", "plain") == "plain":
+        return PARAMETERS[degradation["type"]].from_record(pair["parameters"])
+    return RealParameters.from_record(pair["parameters"])

@@ -9,10 +9,14 @@ Needs numpy and OpenCV.
 from glsgn_plugins.degradations.haze import Haze, HazeParameters
 from glsgn_plugins.degradations.place import Place
 from glsgn_plugins.degradations.rain import Rain, RainLayer, RainParameters
+from glsgn_plugins.degradations.real import WEATHER, Real, RealParameters
 from glsgn_plugins.degradations.reflection import Reflection, ReflectionParameters
 
-Degradation = Rain | Reflection | Haze
-Parameters = RainParameters | ReflectionParameters | HazeParameters
+Degradation = Rain | Reflection | Haze | Real
+Parameters = RainParameters | ReflectionParameters | HazeParameters | RealParameters
+
+PRESETS = ("real", "plain")
+"""The first is the default."""
 
 DEGRADATIONS: dict[str, type[Rain] | type[Reflection] | type[Haze]] = {
     "rain": Rain,
@@ -28,6 +32,8 @@ PARAMETERS: dict[str, type[RainParameters] | type[ReflectionParameters] | type[H
 __all__ = [
     "DEGRADATIONS",
     "PARAMETERS",
+    "PRESETS",
+    "WEATHER",
     "Degradation",
     "Haze",
     "HazeParameters",
@@ -36,6 +42,8 @@ __all__ = [
     "Rain",
     "RainLayer",
     "RainParameters",
+    "Real",
+    "RealParameters",
     "Reflection",
     "ReflectionParameters",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glsgn_plugins.degradations.light import Image, Light, check_image, in_light
-from glsgn_plugins.degradations.place import Place
+from glsgn_plugins.degradations.place import Place, TruthIsImage
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw, draw_count
 
 FAR = 4.0
@@ -125,7 +125,7 @@ def _gaussian(image: NDArray[np.float32], sigma_x: float, sigma_y: float) -> NDA
 
 
 @dataclass(frozen=True)
-class RainParameters:
+class RainParameters(TruthIsImage):
     """One rain, as :class:`Rain` draws it.
 
     I = (1 - m) J + m L for each layer's mask m, then (1 - veil) I + veil L; linear light.

@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 
 from glsgn_plugins.degradations.light import Image, Light, check_image, in_light, to_light
-from glsgn_plugins.degradations.place import Place, smooth_field
+from glsgn_plugins.degradations.place import Place, smooth_field, TruthIsImage
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw
 from glsgn_plugins.errors import InputError
 
 
 @dataclass(frozen=True)
-class ReflectionParameters:
+class ReflectionParameters(TruthIsImage):
     """One reflection, as :class:`Reflection` draws it.
 
     Attributes:
@@ -57,13 +57,17 @@ class ReflectionParameters:
         pairs = {key: tuple(record[key]) for key in ("ghost_offset", "shift")}
         return cls(**{**record, **pairs})
 
-    def reflected(self, companion: Image, shape: tuple[int, int], place: Place) -> Light:
+    def reflected(
+        self, companion: Image, shape: tuple[int, int], place: Place, lamps: float = 1.0
+    ) -> Light:
         """R convolved with k, over a window of the photograph.
 
         Args:
             companion: The reflected photograph, ``(H', W', 3)`` of any size.
             shape: Rows and columns of the window.
             place: Where it lies.
+            lamps: How many times brighter what is white in it was than white; 1 leaves it as it
+                is.
 
         Returns:
             ``(*shape, 3)`` of linear light, before strength, variation and vignette. A blur of
@@ -100,6 +104,9 @@ class ReflectionParameters:
             borderMode=cv2.BORDER_REFLECT,
         )
         light = to_light(np.asarray(seen))
+        if lamps != 1:
+            white = np.clip(5 * light.max(axis=2, keepdims=True) - 4, 0, 1)
+            light *= 1 + (lamps - 1) * white
         if sigma > 0.2:
             light = np.asarray(cv2.GaussianBlur(light, (0, 0), sigma / shrink))
         if self.ghost_decay:

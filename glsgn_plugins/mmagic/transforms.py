@@ -16,7 +16,6 @@ from mmcv.transforms import BaseTransform
 from glsgn_plugins.data.crops import Crops
 from glsgn_plugins.data.images import read_image
 from glsgn_plugins.data.synthesis import list_photographs, make_degradation
-from glsgn_plugins.degradations import Reflection
 from glsgn_plugins.errors import InputError
 
 
@@ -54,6 +53,8 @@ class UHDCrop(BaseTransform):
 class UHDDegradation(BaseTransform):
     """Makes ``img`` of ``gt``: rain, reflection or haze over a clean photograph.
 
+    ``gt`` may change, too: it is what a network can know of the photograph.
+
     After ``UHDCrop`` (without flips, which belong after this), only the crop is degraded, as part
     of its photograph.
 
@@ -70,7 +71,7 @@ class UHDDegradation(BaseTransform):
         self, degradation: Mapping[str, Any], dataroot_reflection: str | None = None
     ) -> None:
         self.model = make_degradation(degradation)
-        if isinstance(self.model, Reflection) != (dataroot_reflection is not None):
+        if (degradation["type"] == "reflection") != (dataroot_reflection is not None):
             raise InputError(
                 "UHDDegradation: dataroot_reflection goes with the degradation 'reflection' alone"
             )
@@ -83,6 +84,6 @@ class UHDDegradation(BaseTransform):
         if self.reflected:
             companion = read_image(self.reflected[rng.integers(len(self.reflected))])
         gt = np.ascontiguousarray(results["gt"][..., ::-1])
-        lq = self.model.sample(rng).apply(gt, companion, results.get("place"))
-        results["img"] = np.ascontiguousarray(lq[..., ::-1])
+        lq, gt = self.model.sample(rng).pair(gt, companion, results.get("place"))
+        results.update(img=np.ascontiguousarray(lq[..., ::-1]), gt=np.ascontiguousarray(gt[..., ::-1]))
         return results
