@@ -130,8 +130,7 @@ def make_degradation(options: Mapping[str, Any]) -> Degradation:
     if not isinstance(options, Mapping) or "type" not in options:
         raise InputError(f"degradation: expected a mapping with a 'type', found {options!r}")
     given = dict(options)
-    kind = given.pop("type")
-    preset = given.pop("preset", PRESETS[0] if kind in WEATHER else "plain")
+    kind, preset = given.pop("type"), given.pop("preset", PRESETS[0])
     if kind not in DEGRADATIONS:
         raise unknown_name("degradation.type", kind, DEGRADATIONS)
     if preset not in PRESETS:

@@ -180,7 +180,7 @@ class Camera(RangedModel):
     gamma: Range = (1.0, 2.2)
     resize: Range = (0.5, 1.0)
     shot: Range = (0.0, 0.006)
-    read: Range = (0.0, 0.006)
+    read: Range = (0.0, 0.003)
     sharpen: Range = (0.0, 1.0)
     jpeg: Range = (30, 95)
 

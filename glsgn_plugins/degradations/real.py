@@ -21,14 +21,16 @@ from glsgn_plugins.degradations.light import Image, check_image
 from glsgn_plugins.degradations.place import Place
 from glsgn_plugins.degradations.ranges import RangedModel
 from glsgn_plugins.degradations.real_haze import RealHaze, RealHazeParameters
+from glsgn_plugins.degradations.real_rain import RealRain, RealRainParameters
 from glsgn_plugins.degradations.real_reflection import RealReflection, RealReflectionParameters
 
-Weather = RealHaze | RealReflection
-WeatherParameters = RealHazeParameters | RealReflectionParameters
+Weather = RealRain | RealReflection | RealHaze
+WeatherParameters = RealRainParameters | RealReflectionParameters | RealHazeParameters
 
 WEATHER: dict[str, tuple[type[Weather], type[WeatherParameters]]] = {
-    "haze": (RealHaze, RealHazeParameters),
+    "rain": (RealRain, RealRainParameters),
     "reflection": (RealReflection, RealReflectionParameters),
+    "haze": (RealHaze, RealHazeParameters),
 }
 FAINT = 0.06
 """Most of the weather that is left in a sample that is nearly clean."""
