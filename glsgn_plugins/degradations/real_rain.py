@@ -33,6 +33,7 @@ from glsgn_plugins.degradations.place import Place, smooth_field
 from glsgn_plugins.degradations.rain import RainLayer
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw, draw_count
 from glsgn_plugins.degradations.real_haze import RealHaze, RealHazeParameters
+from glsgn_plugins.degradations.streaks import streaks
 
 BLENDS = ("light", "added", "screen")
 BLEND_SHARES = (0.35, 0.45, 0.2)
@@ -50,17 +51,19 @@ class RealRainParameters:
         blend: ``light``, ``added`` or ``screen``.
         layers: Streaks, from far to near.
         gusts: How far their density varies over the frame, 0 to 1: it is in ``1 +- gusts``.
+        mist: Light that lies over it all without streaks, in places up to this, 0 to 1.
         radiance: Light of streaks, drops and splashes, display values, red, green and blue.
         around: Share of that light that is the blurred background's, 0 to 1.
         veil: Farther rain, which lies behind the streaks; or ``None``.
         drops: Near ones, out of focus; or ``None``.
         splashes: On the ground; or ``None``.
-        seed: Of the gusts.
+        seed: Of gusts and mist.
     """
 
     blend: str
     layers: tuple[RainLayer, ...]
     gusts: float
+    mist: float
     radiance: tuple[float, float, float]
     around: float
     veil: RealHazeParameters | None
@@ -91,10 +94,13 @@ class RealRainParameters:
             for layer in self.layers:
                 clear *= 1 - np.minimum(streaks(layer, shape, place), 1)
             total = 1 - clear
-        if self.gusts:
+        if self.gusts or self.mist:
             grid = grid_of(place)
-            field = smooth_field(self.seed, grid, Place(*grid), cells=2, octaves=3)
-            total *= over_window(1 + self.gusts * (2 * field - 1), shape, place)
+            field = smooth_field(self.seed, grid, Place(*grid), cells=1, octaves=3)
+            if self.gusts:
+                total *= over_window(1 + self.gusts * (2 * field - 1), shape, place)
+            if self.mist:
+                total += (1 - np.minimum(total, 1)) * over_window(self.mist * field, shape, place)
         for more in (self.splashes, self.drops):
             if more is not None:
                 total += (1 - np.minimum(total, 1)) * more.mask(shape, place)
@@ -152,44 +158,26 @@ class RealRainParameters:
         return (in_light if self.blend == "light" else in_display)(rainy, change), image
 
 
-def streaks(layer: RainLayer, shape: tuple[int, int], place: Place) -> Map:
-    """:meth:`RainLayer.mask` at the smallest size, by halves, that shows its width.
-
-    A 4K image takes a quarter of the time for each; the difference is a few per cent of a streak.
-    """
-    thickness = np.hypot(layer.width / 2.35, layer.defocus) * place.height
-    shrink = 1 << max(0, int(np.log2(max(thickness, 1) / 1.2)))
-    if shrink == 1:
-        return layer.mask(shape, place)
-    top, left = place.top // shrink - 1, place.left // shrink - 1
-    rows = -(-(place.top + shape[0]) // shrink) + 1 - top
-    cols = -(-(place.left + shape[1]) // shrink) + 1 - left
-    reduced = Place(
-        max(1, round(place.height / shrink)), max(1, round(place.width / shrink)), top, left
-    )
-    small = layer.mask((rows, cols), reduced)
-    large = cv2.resize(small, (cols * shrink, rows * shrink), interpolation=cv2.INTER_LINEAR)
-    at_y, at_x = place.top - top * shrink, place.left - left * shrink
-    return np.asarray(large[at_y : at_y + shape[0], at_x : at_x + shape[1]], np.float32)
-
-
 @dataclass(frozen=True)
 class RealRain(RangedModel):
     """Ranges from which a rain is drawn, uniformly unless it says otherwise; ``[low, high]`` each.
 
     Attributes:
         layers: Number of layers; each has streaks of its own.
-        angle: Of the rain against the vertical, degrees.
-        spread: How far the layers' angles differ from it, degrees either way; half of the rains
+        angle: Of the rain against the vertical, degrees: the mean of two draws, as most rain
+            falls nearly upright.
+        spread: How far the layers' angles differ from it, degrees either way; three in five rains
             have all but one direction.
         length: Of streaks, of the photograph's height; ratios are drawn evenly.
         width: Of streaks, of the height; likewise.
         cover: What all layers hide or add, averaged over the picture, 0 to 1; low values are
             likelier.
-        opacity: Of a streak, 0 to 1.
+        opacity: Of a streak, 0 to 1; ratios are drawn evenly.
         defocus: Blur of a layer, of the height; low values are likelier.
-        soft: Share of the rains that are broad and soft, up to eight times as wide.
-        gusts: How far density varies over the frame, 0 to 1.
+        soft: Share of the rains that are broad and soft, two to six times as wide.
+        gusts: How far density varies over the frame, 0 to 1, in half of the rains.
+        mist: Light without streaks, 0 to 1, in a third of the rains whose streaks are added or
+            screened: rain so far that it adds up, but lies over everything.
         radiance: Light of drops, display values, 0 to 1.
         around: Share of it that is the blurred background's, 0 to 1; in opacity alone.
         veiled: Share of the rains with a veil.
@@ -199,15 +187,16 @@ class RealRain(RangedModel):
     """
 
     layers: Range = (1, 5)
-    angle: Range = (-35, 35)
+    angle: Range = (-45, 45)
     spread: Range = (0, 40)
     length: Range = (0.012, 0.33)
     width: Range = (0.0008, 0.008)
-    cover: Range = (0.004, 0.32)
-    opacity: Range = (0.15, 0.8)
+    cover: Range = (0.004, 0.4)
+    opacity: Range = (0.06, 0.8)
     defocus: Range = (0.0, 0.003)
-    soft: float = 0.15
-    gusts: Range = (0.0, 0.7)
+    soft: float = 0.25
+    gusts: Range = (0.0, 1.0)
+    mist: Range = (0.0, 0.35)
     radiance: Range = (0.6, 1.0)
     around: Range = (0.0, 0.6)
     veiled: float = 0.35
@@ -216,7 +205,7 @@ class RealRain(RangedModel):
     splashing: float = 0.15
 
     COUNTS = frozenset({"layers"})
-    FRACTIONS = frozenset({"cover", "opacity", "gusts", "radiance", "around"})
+    FRACTIONS = frozenset({"cover", "opacity", "gusts", "mist", "radiance", "around"})
     SIGNED = frozenset({"angle"})
     SHARES = frozenset({"soft", "veiled", "near", "splashing"})
 
@@ -225,9 +214,9 @@ class RealRain(RangedModel):
         blend = str(rng.choice(BLENDS, p=BLEND_SHARES))
         soft, veiled, near, splashing, parallel = rng.random(5)
         least, most = self.cover
-        cover = least + (most - least) * float(rng.random()) ** 1.5
-        angle = draw(rng, self.angle)
-        spread = draw(rng, self.spread) if parallel < 0.5 else 2.0
+        cover = least + (most - least) * float(rng.random()) ** 1.3
+        angle = (draw(rng, self.angle) + draw(rng, self.angle)) / 2
+        spread = draw(rng, self.spread) if parallel < 0.4 else 2.0
         veil = self._veil(rng, blend) if veiled < self.veiled else None
         count = draw_count(rng, self.layers)
         layers = []
@@ -244,11 +233,13 @@ class RealRain(RangedModel):
             ]
         level, tint = draw(rng, self.radiance), rng.uniform(-0.02, 0.02, 3)
         red, green, blue = np.clip(level + tint, 0, 1) if blend != "added" else (1.0, 1.0, 1.0)
-        around, gusts = draw(rng, self.around), draw(rng, self.gusts)
+        around, gusts, mist = (draw(rng, r) for r in (self.around, self.gusts, self.mist))
+        misty = blend != "light" and rng.random() < 1 / 3
         return RealRainParameters(
             blend=blend,
             layers=tuple(layers),
             gusts=gusts if rng.random() < 0.5 else 0.0,
+            mist=mist if misty else 0.0,
             radiance=(float(red), float(green), float(blue)),
             around=around if blend == "light" else 0.0,
             veil=veil,
@@ -258,15 +249,14 @@ class RealRain(RangedModel):
         )
 
     def _layer(self, rng: np.random.Generator, cover: float, soft: bool) -> RainLayer:
-        length, width = (
+        length, width, opacity = (
             float(np.exp(rng.uniform(np.log(max(low, 1e-5)), np.log(max(high, 1e-5)))))
-            for low, high in (self.length, self.width)
+            for low, high in (self.length, self.width, self.opacity)
         )
-        opacity = draw(rng, self.opacity)
         least, most = self.defocus
         defocus = least + (most - least) * float(rng.random()) ** 3
         if soft:
-            width *= float(rng.uniform(3, 8))
+            width *= float(rng.uniform(2, 6))
             length, opacity = max(length, 6 * width), 0.5 * opacity
         length = max(length, 2 * width)
         density = cover / (STREAK * length * width * opacity)
