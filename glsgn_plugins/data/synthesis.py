@@ -82,17 +82,29 @@ class Synthesis:
             return dataclasses.replace(parameters, depth="given")
         return parameters
 
-    def companion(self, photograph: Path, rng: np.random.Generator) -> Path | None:
-        """What a photograph is degraded with: another photograph, its depth map, or nothing."""
+    def companion(
+        self, photograph: Path, rng: np.random.Generator, beside: Sequence[Path] = ()
+    ) -> Path | None:
+        """What a photograph is degraded with: another photograph, its depth map, or nothing.
+
+        Args:
+            photograph: One of :attr:`photographs`.
+            rng: Draws the other one.
+            beside: Those of :attr:`photographs` that may be the other one; by default all. Where
+                reflected photographs are from a folder of their own, all of that.
+        """
         if self._depth:
             return self._depth[photograph]
         if not self._reflected:
             return None
-        first = int(rng.integers(len(self._reflected)))
-        chosen = self._reflected[first]
+        reflected = self._reflected
+        if len(beside) > 1 and reflected is self.photographs:
+            reflected = beside
+        first = int(rng.integers(len(reflected)))
+        chosen = reflected[first]
         if chosen != photograph:
             return chosen
-        return self._reflected[(first + 1) % len(self._reflected)]
+        return reflected[(first + 1) % len(reflected)]
 
     def companion_name(self, companion: Path) -> str:
         """Its path below its folder, with ``/`` whatever the system."""

@@ -108,14 +108,15 @@ class RealRainParameters:
 
     def light_of(self, small: NDArray[np.uint8]) -> Light:
         """The light of streaks over a whole photograph, ``(h, w, 3)``, in values of the blend."""
+        # What a drop shows is as wide as its surroundings: some twenty pixels a side are enough.
+        size = tuple(max(1, round(side / 10)) for side in (small.shape[1], small.shape[0]))
+        values = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_AREA), np.float64) / 255
         radiance = np.asarray(self.radiance, np.float64)
-        values = small.astype(np.float32) / 255
         if self.blend == "light":
-            radiance, values = decode(radiance), decode(values).astype(np.float32)
-        # What a drop shows is as wide as its surroundings.
-        behind = cv2.GaussianBlur(values, (0, 0), max(1.0, min(small.shape[:2]) / 10))
+            radiance, values = decode(radiance), decode(values)
+        behind = np.asarray(cv2.GaussianBlur(values.astype(np.float32), (0, 0), 2.0))
         share = np.float32(self.around)
-        return share * np.asarray(behind) + (1 - share) * radiance.astype(np.float32)
+        return np.asarray(share * behind + (1 - share) * radiance.astype(np.float32))
 
     def pair(
         self, image: Image, companion: NDArray[Any] | None = None, place: Place | None = None
@@ -258,7 +259,7 @@ class RealRain(RangedModel):
         if soft:
             width *= float(rng.uniform(2, 6))
             length, opacity = max(length, 6 * width), 0.5 * opacity
-        length = max(length, 2 * width)
+        length = max(length, 4 * width)
         density = cover / (STREAK * length * width * opacity)
         return RainLayer(
             angle=0.0,
