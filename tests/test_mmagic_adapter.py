@@ -209,7 +209,7 @@ def test_transforms_crop_and_degrade(project):
         [
             {"type": "LoadImageFromFile", "key": "gt"},
             {"type": "UHDCrop", "gt_size": 48},
-            {"type": "UHDDegradation", "degradation": {"type": "rain"}},
+            {"type": "UHDDegradation", "degradation": {"type": "rain", "preset": "plain"}},
             {"type": "PackInputs"},
         ]
     )

@@ -46,7 +46,7 @@ class RangedModel:
             self._check(field.name, getattr(self, field.name))
 
     def _check(self, name: str, value: object) -> None:
-        what = f"{type(self).__name__.lower().removeprefix('real')}: {name}"
+        what = f"{type(self).__name__.lower().removeprefix('real') or 'preset real'}: {name}"
         if name in self.SHARES:
             if not isinstance(value, (int, float)) or not 0 <= value <= 1:
                 raise InputError(f"{what}: expected one number from 0 to 1, got {value!r}")

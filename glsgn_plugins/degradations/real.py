@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from glsgn_plugins.degradations.camera import Camera, CameraParameters
+from glsgn_plugins.degradations.depth import thumbnail
 from glsgn_plugins.degradations.light import Image, check_image
 from glsgn_plugins.degradations.place import Place
 from glsgn_plugins.degradations.ranges import RangedModel
@@ -84,6 +85,8 @@ class RealParameters:
             InputError: It isn't such an image, or the companion doesn't do.
         """
         check_image(image)
+        if companion is None and self.kind != "reflection":
+            companion = thumbnail(image)
         if self.before is not None:
             image = self.before.apply(image)
         if self.faint == 0:
