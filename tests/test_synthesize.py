@@ -317,7 +317,7 @@ def test_a_full_disk_says_so_and_leaves_whole_files(clean, tmp_path):
         (["--share", "identity", "2"], "preset real: identity: expected one number from 0 to 1"),
         (["--share", "identity", "few"], "--share: expected a name and a number"),
         (["--preset", "reel"], "Did you mean 'real'"),
-        (["--preset", "plain", "--share", "identity", "0"], "degradation.identity (rain, preset pl"),
+        (["--preset", "plain", "--share", "identity", "0"], "degradation.identity (rain, "),
         (["--layout", "UHR4K-Syn"], "layout UHR4K-Syn is of reflection, not of rain"),
         (["--layout", "UHR4K-Rian"], "Did you mean 'UHR4K-Rain'"),
         (["--per-image", "0"], "--per-image: expected 1 or more"),

@@ -17,8 +17,9 @@ def add_to(commands: Any) -> None:
         "synthesize",
         help="make a paired set from clean photographs",
         description="Writes lq/, gt/ and metadata.json. With the preset real, truths may differ "
-        "from the photographs: what comes through the glass, what the camera made of it. An interrupted run goes on where it "
-        "stopped. The same seed gives the same bytes, however many workers there are.",
+        "from the photographs: what comes through the glass, what the camera made of it. An "
+        "interrupted run goes on where it stopped. The same seed gives the same bytes, however "
+        "many workers there are.",
     )
     parser.add_argument("degradation", choices=("rain", "reflection", "haze"))
     parser.add_argument(

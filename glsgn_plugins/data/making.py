@@ -1,8 +1,8 @@
 """Making a paired set from clean photographs: the same bytes for the same seed, whole or absent.
 
-Below the set's folder: ``lq/`` and ``gt/`` with equal names, or these in ``train/`` and ``test/``, and
-``metadata.json``. While it is being made, what is known of each finished pair lies in ``.unfinished/``, so that a run that was
-killed goes on where it stopped.
+Below the set's folder: ``lq/`` and ``gt/`` with equal names, or these in ``train/`` and ``test/``,
+and ``metadata.json``. While it is being made, what is known of each finished pair lies in
+``.unfinished/``, so that a run that was killed goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -132,9 +132,9 @@ def make_degradation(options: Mapping[str, Any]) -> Degradation:
     """What degradations are drawn from, by its options.
 
     Args:
-        options: ``type``: ``rain``, ``reflection`` or ``haze``; ``preset``: ``real`` (the default, a
-            :class:`~glsgn_plugins.degradations.Real`) or ``plain`` (a ``Rain``, ``Reflection`` or
-            ``Haze``); and ranges or shares of these where others are wanted.
+        options: ``type``: ``rain``, ``reflection`` or ``haze``; ``preset``: ``real`` (the default,
+            a :class:`~glsgn_plugins.degradations.Real`) or ``plain`` (a ``Rain``, ``Reflection``
+            or ``Haze``); and ranges or shares of these where others are wanted.
 
     Raises:
         InputError: The type, the preset or a key doesn't exist, or a range isn't possible.
@@ -147,14 +147,17 @@ def make_degradation(options: Mapping[str, Any]) -> Degradation:
         raise unknown_name("degradation.type", kind, DEGRADATIONS)
     if preset not in PRESETS:
         raise unknown_name("degradation.preset", preset, PRESETS)
-    model = DEGRADATIONS[kind] if preset == "plain" else WEATHER[kind][0]
+    plain = preset == "plain"
+    model = DEGRADATIONS[kind] if plain else WEATHER[kind][0]
     ranges = [field.name for field in dataclasses.fields(model)]
-    known = ranges if preset == "plain" else [*ranges, *Real.SHARES]
+    known = ranges if plain else [*ranges, *Real.SHARES]
     for key in given:
         if key not in known:
             raise unknown_name(f"degradation.{key} ({kind}, preset {preset})", key, known)
-    drawn = model(**{key: given.pop(key) for key in ranges if key in given})
-    return drawn if preset == "plain" else Real(kind, drawn, **given)
+    if plain:
+        return DEGRADATIONS[kind](**given)
+    weather = WEATHER[kind][0](**{key: given.pop(key) for key in ranges if key in given})
+    return Real(kind, weather, **given)
 
 
 def options_of(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """What a camera and its files do to a photograph: light, sharpness, noise, compression.
 
 Applied to an input and its truth together. What the network is to leave as it is happens to both:
-exposure, white balance, a gamma as of badly lit pictures, loss of sharpness by resizing, sharpening,
-and the very same noise. So a picture that is dark, soft or grainy stays dark, soft and grainy: a
-network that were to give back a truth without noise would learn to smear. JPEG alone is the
-input's: its blocks grow with the contrast that is restored, nobody wants them back, and most of
+exposure, white balance, a gamma as of badly lit pictures, loss of sharpness by resizing,
+sharpening, and the very same noise. So a picture that is dark, soft or grainy stays dark, soft and
+grainy: a network that were to give back a truth without noise would learn to smear. JPEG alone is
+the input's: its blocks grow with the contrast that is restored, nobody wants them back, and most of
 them are weak.
 
 The steps are those of RIDCP's chain (RQ-Wu/RIDCP_dehazing: gamma 1.5 to 3, noise of 2 to 25/255 of

@@ -34,7 +34,7 @@ def thumbnail(image: Image) -> NDArray[np.uint8]:
     """A small picture of a photograph, 8 bits: what depth is made of."""
     rows, cols = grid_of(Place.whole(image))
     small = np.asarray(cv2.resize(image, (cols, rows), interpolation=cv2.INTER_AREA))
-    return small if small.dtype == np.uint8 else (small // 257).astype(np.uint8)
+    return (small if small.dtype == np.uint8 else small // 257).astype(np.uint8)
 
 
 def ground(grid: tuple[int, int], horizon: float) -> Map:

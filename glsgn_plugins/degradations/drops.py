@@ -1,4 +1,4 @@
-"""What rain does besides streaks: drops before the lens that are out of focus, splashes. Our own."""
+"""What rain does besides streaks: near drops that are out of focus, and splashes. Our own."""
 
 from __future__ import annotations
 
@@ -116,14 +116,14 @@ class Splashes:
 
 
 def _crown(size: int) -> NDArray[np.float32]:
-    """A splash: a flat ring, and drops that leave it upwards; ``(2 size + 1, 2 size + 1)``, to 1."""
+    """A flat ring, and drops that leave it upwards: ``(2 size + 1, 2 size + 1)``, up to 1."""
     across = 8 * (2 * size + 1)
     canvas = np.zeros((across, across), np.uint8)
     centre = (across // 2, across // 2)
-    cv2.ellipse(canvas, centre, (4 * size, 2 * size), 0, 0, 360, 160, max(1, 2 * size))
+    cv2.ellipse(canvas, centre, (4 * size, 2 * size), 0, 0, 360, (160,), max(1, 2 * size))
     for turn in (-55, -25, 5, 35, 60):
         right, up = np.sin(np.deg2rad(turn)), np.cos(np.deg2rad(turn))
         end = (int(centre[0] + 6 * size * right), int(centre[1] - 7 * size * up))
-        cv2.line(canvas, centre, end, 255, max(1, size))
+        cv2.line(canvas, centre, end, (255,), max(1, size))
     small = cv2.resize(canvas, (2 * size + 1, 2 * size + 1), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.float32) / 255

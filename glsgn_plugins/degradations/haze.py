@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from glsgn_plugins.degradations.depth import given_depth, over_window
 from glsgn_plugins.degradations.light import Image, Light, check_image, in_light
-from glsgn_plugins.degradations.place import Place, smooth_field, TruthIsImage
+from glsgn_plugins.degradations.place import Place, TruthIsImage, smooth_field
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw
 from glsgn_plugins.errors import InputError
 

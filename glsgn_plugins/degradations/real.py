@@ -5,7 +5,8 @@ their input: weights that never saw such change what is right as it is. (The one
 on OpenRR-5k that beat its baseline had them.)
 
 A camera before the weather is part of the scene: input and truth have all of it. Of a camera after
-the weather they share what the network is to leave alone; see :mod:`~glsgn_plugins.degradations.camera`.
+the weather they share what the network is to leave alone; see
+:mod:`~glsgn_plugins.degradations.camera`.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ class RealParameters:
             image: ``(H, W, 3)``, RGB, uint8 or uint16.
             companion: What the weather needs: the reflected photograph; the depth map or thumbnail
                 of the whole photograph, which haze and rain make of the image by default.
-            place: Where the image lies in its photograph; by default it is the whole. A window shows
-                the weather that the whole shows there; noise and JPEG are its own.
+            place: Where the image lies in its photograph; by default it is the whole. A window
+                shows the weather that the whole shows there; noise and JPEG are its own.
 
         Returns:
             Both in the shape and type of ``image``.

@@ -1,14 +1,15 @@
 """Haze and smoke as photographs show them: tinted, uneven, thick, over the depth of the picture.
 
 I = J t + A (1 - t) with t = exp(-beta d) for each colour, in linear light or in display values: the
-first is what a sensor counts, the second what most public sets were made by (RIDCP, RESIDE, HeavyRain).
-Optical depth and A are as of RIDCP (RQ-Wu/RIDCP_dehazing: beta 0.3 to 1.5 over a depth of 2, A 0.25 to
-1), the fractal fields as of its Perlin noise (cells of 100 to 200 pixels, persistence 0.3 to 0.7).
-Ours: tints, an extinction and an airlight that vary, and the shares of depth.
+first is what a sensor counts, the second what most public sets were made by (RIDCP, RESIDE,
+HeavyRain). Optical depth and A are as of RIDCP (RQ-Wu/RIDCP_dehazing: beta 0.3 to 1.5 over a depth
+of 2, A 0.25 to 1), the fractal fields as of its Perlin noise (cells of 100 to 200 pixels,
+persistence 0.3 to 0.7). Ours: tints, an extinction and an airlight that vary, and the shares of
+depth.
 
-Tints are those of real pairs. Fitted to REVIDE and O-HAZE frames, I = p J + q for each colour gives
-q / (1 - p) of (0.68, 0.73, 0.82), (0.93, 0.92, 0.91), (0.64, 0.60, 0.56), in display values, and p of
-blue from 0.8 to 2 times that of red.
+Tints reach as far as those of real pairs. Fitted to frames of REVIDE and O-HAZE, I = p J + q for
+each colour gives q / (1 - p) of (0.68, 0.73, 0.82), (0.93, 0.92, 0.91) and (0.64, 0.60, 0.56) in
+display values, and p of blue from 0.8 to 2 times that of red.
 """
 
 from __future__ import annotations
@@ -205,10 +206,11 @@ class RealHaze(RangedModel):
         mixed, grey, even, neutral, glowing, shuffled = rng.random(6)
         level = max(draw(rng, self.airlight), draw(rng, self.airlight))
         warmth = draw(rng, self.warmth) * (0.15 if grey < GREY_SHARE else 1.0)
-        tint = np.array([warmth / 3, 0, -2 * warmth / 3]) if warmth > 0 else (
-            np.array([2 * warmth / 3, 0, -warmth / 3])
-        )
-        colour = np.clip(level * (1 + tint) + rng.uniform(-0.015, 0.015, 3), 0, 1)
+        # Towards yellow it is blue that differs most from green, towards blue it is red.
+        red, blue = (1 / 3, -2 / 3) if warmth > 0 else (2 / 3, -1 / 3)
+        tint = 1 + warmth * np.array([red, 0.0, blue])
+        other = 0.015 if grey < GREY_SHARE else 0.04  # smoke may be green, or pink
+        colour = np.clip(level * tint + rng.uniform(-other, other, 3), 0, 1)
         # One part leads, so that depths differ between samples.
         shares = rng.dirichlet((0.7, 0.7, 0.5, 0.7))
         return RealHazeParameters(

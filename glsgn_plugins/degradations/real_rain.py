@@ -1,13 +1,18 @@
 """Rain from drizzle to downpour, as photographs show it and as public sets were made.
 
 Streaks are laid over a picture in one of three ways: as opacity in linear light, which is what a
-falling drop does while the shutter is open; added to the display values, as in Rain100, Rain1400 and
-Rain12600; or by a screen, J + m - J m, as drawing programs do. They may come from several directions at
-once, in hundreds, as long as a third of the frame or as short as a hundredth. A drop shows what is
-around it, so a streak's light is in part that of the blurred background. A veil of farther rain
-lies over the depth of the picture (HeavyRain: optical depth 3 to 4.2, A 0.3 to 0.9) and dims the
-streaks in it. Ours: soft, broad streaks as of rain that is out of focus, gusts, splashes on the
-ground, and drops so near that they are discs.
+falling drop does while the shutter is open; added to the display values, as in Rain100, Rain1400
+and Rain12600; or by a screen, J + m - J m, as drawing programs do. They may come from several
+directions at once, in hundreds, as long as a third of the frame or as short as a hundredth. A drop
+shows what is around it, so a streak's light is in part that of the blurred background. A veil of
+farther rain lies over the depth of the picture (HeavyRain: optical depth 3 to 4.2, A 0.3 to 0.9)
+and dims the streaks in it. Ours: soft, broad streaks as of rain that is out of focus, gusts,
+splashes on the ground, and drops so near that they are discs.
+
+What is added has the figures of public sets. Of 16 pairs of Rain100H the difference has a mean of
+0.13 to 0.41 and a 99th percentile of 0.44 to 0.89 in display values, and half its correlation is
+gone after 7 to 35 of 320 or 480 rows along the streaks, after 2 across. Of SIRR20 it is as bright,
+but smooth, and brighter towards one side of the frame.
 """
 
 from __future__ import annotations

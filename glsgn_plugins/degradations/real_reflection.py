@@ -1,10 +1,10 @@
 """Reflections as photographs show them, and the truth that can be known: what comes through.
 
-The glass dims and tints what is behind it, and nobody knows by how much without seeing it without
-the glass; so the truth is the dimmed scene (RDNet, XReflection), not the scene. Its gains are theirs:
-about 1.1 +- 0.12 for each colour, in display values. So are the blends: T + R - T R (screen) and T + R
-less what overflows, in display values; beside them T + R in linear light (arXiv 2404.14414, where it
-is the largest term). From there, too, is that each scene has an exposure and a white balance of its
+The glass dims and tints what is behind it, and nobody knows by how much who can't take it away; so
+the truth is the dimmed scene (RDNet, XReflection), not the scene. Its gains are theirs: about 1.1
++- 0.12 for each colour, in display values. So are the blends: T + R - T R (screen) and T + R less
+what overflows, in display values; beside them T + R in linear light (arXiv 2404.14414, where it is
+the largest term). From there, too, is that each scene has an exposure and a white balance of its
 own, that many reflections are sharp, Fresnel's equations, and the glass's second surface. Ours: the
 sizes, relative to the frame, and lights that stay brighter than white until they are blurred.
 """

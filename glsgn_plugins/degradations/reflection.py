@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from glsgn_plugins.degradations.light import Image, Light, check_image, in_light, to_light
-from glsgn_plugins.degradations.place import Place, smooth_field, TruthIsImage
+from glsgn_plugins.degradations.place import Place, TruthIsImage, smooth_field
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw
 from glsgn_plugins.errors import InputError
 
@@ -58,7 +58,7 @@ class ReflectionParameters(TruthIsImage):
         return cls(**{**record, **pairs})
 
     def reflected(
-        self, companion: Image, shape: tuple[int, int], place: Place, lamps: float = 1.0
+        self, companion: Image, shape: tuple[int, int], place: Place, lamps: float | None = None
     ) -> Light:
         """R convolved with k, over a window of the photograph.
 
@@ -66,8 +66,8 @@ class ReflectionParameters(TruthIsImage):
             companion: The reflected photograph, ``(H', W', 3)`` of any size.
             shape: Rows and columns of the window.
             place: Where it lies.
-            lamps: How many times brighter what is white in it was than white; 1 leaves it as it
-                is.
+            lamps: How many times brighter what is white in it was than white; by default it is
+                white.
 
         Returns:
             ``(*shape, 3)`` of linear light, before strength, variation and vignette. A blur of
@@ -89,24 +89,32 @@ class ReflectionParameters(TruthIsImage):
         y = self.shift[0] * (high - scale * place.height) + scale * (top + (shrink - 1) / 2)
         x = self.shift[1] * (wide - scale * place.width) + scale * (left + (shrink - 1) / 2)
         step = scale * shrink
-        if step > 1:
-            # A shrunken picture must first lose what its pixels can't show.
-            halves = int(np.log2(step) + 0.5)
+        # A shrunken picture must first lose what its pixels can't show.
+        halves = int(np.log2(step) + 0.5) if step > 1 else 0
+        y, x, step = (v / 2**halves for v in (y, x, step))
+        if self.mirrored:
+            x = -(-wide // 2**halves) - 1 - x
+        if lamps is not None:
+            first = x - step * (cols - 1) if self.mirrored else x
+            companion, above, before = _around(companion, (y, first), (rows, cols), step, halves)
+            y, x = y - above, x - before
+        column = [-step if self.mirrored else step, 0, x]
+
+        def shown(picture: Image) -> Image:
             for _ in range(halves):
-                companion = cv2.pyrDown(companion)
-            y, x, step = (v / 2**halves for v in (y, x, step))
-        column = [-step, 0, companion.shape[1] - 1 - x] if self.mirrored else [step, 0, x]
-        seen = cv2.warpAffine(
-            companion,
-            np.array([column, [0, step, y]]),
-            (cols, rows),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REFLECT,
-        )
-        light = to_light(np.asarray(seen))
-        if lamps != 1:
-            white = np.clip(5 * light.max(axis=2, keepdims=True) - 4, 0, 1)
-            light *= 1 + (lamps - 1) * white
+                picture = cv2.pyrDown(picture)
+            seen = cv2.warpAffine(
+                picture,
+                np.array([column, [0, step, y]]),
+                (cols, rows),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REFLECT,
+            )
+            return np.asarray(seen)
+
+        light = to_light(shown(companion))
+        if lamps is not None:
+            light += (np.float32((lamps - 1) / 255) * shown(_white(companion)))[..., None]
         if sigma > 0.2:
             light = np.asarray(cv2.GaussianBlur(light, (0, 0), sigma / shrink))
         if self.ghost_decay:
@@ -163,6 +171,40 @@ class ReflectionParameters(TruthIsImage):
             return light
 
         return in_light(image, change)
+
+
+def _around(
+    image: Image, at: tuple[float, float], size: tuple[int, int], step: float, halves: int
+) -> tuple[Image, int, int]:
+    """What of an image is needed to show a window of it.
+
+    Args:
+        image: Of which a window is to be shown, halved ``halves`` times.
+        at: The window's first row and column in the halved image.
+        size: Rows and columns that are shown.
+        step: From one of them to the next, in the halved image.
+        halves: The part gives the same values there: it starts at whole steps, with a margin.
+
+    Returns:
+        The part, and its first row and column in the halved image; all of the image where the
+        window reaches beyond it.
+    """
+    parts, begun = [], []
+    for first, count, have in zip(at, size, image.shape):
+        start, stop = int(first) - 4, int(first + step * count) + 5
+        if start < 0 or stop << halves > have:
+            return image, 0, 0
+        parts.append(slice(start << halves, stop << halves))
+        begun.append(start)
+    return image[parts[0], parts[1]], begun[0], begun[1]
+
+
+def _white(image: Image) -> Image:
+    """Where an image is white or all but white, in one of its colours at least: 0 to 255."""
+    brightest = cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
+    top = np.iinfo(image.dtype).max
+    # From 0.9 of the highest level up.
+    return np.asarray(cv2.subtract(brightest, round(0.9 * top)) * (255 / (0.1 * top)), np.uint8)
 
 
 @dataclass(frozen=True)

@@ -85,5 +85,7 @@ class UHDDegradation(BaseTransform):
             companion = read_image(self.reflected[rng.integers(len(self.reflected))])
         gt = np.ascontiguousarray(results["gt"][..., ::-1])
         lq, gt = self.model.sample(rng).pair(gt, companion, results.get("place"))
-        results.update(img=np.ascontiguousarray(lq[..., ::-1]), gt=np.ascontiguousarray(gt[..., ::-1]))
+        results.update(
+            img=np.ascontiguousarray(lq[..., ::-1]), gt=np.ascontiguousarray(gt[..., ::-1])
+        )
         return results
