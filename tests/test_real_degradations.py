@@ -127,7 +127,10 @@ def test_a_window_shows_the_weather_of_the_whole(kind, coffee, rocket):
             part = (slice(top, top + size), slice(left, left + size))
             window = weather.pair(coffee[part], companion, Place(height, width, top, left))
             for seen, of in zip(window, whole):
-                assert np.abs(seen.astype(int) - of[part]).max() <= 2, (seed, top, left)
+                change = np.abs(seen.astype(int) - of[part])
+                # OpenCV rounds places to 1/32 of a pixel, from either one's own corner.
+                assert change.max() <= 6, (seed, top, left)
+                assert change.mean() < 0.05, (seed, top, left)
 
 
 @pytest.mark.parametrize("kind", KINDS)
