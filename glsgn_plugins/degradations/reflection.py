@@ -200,11 +200,11 @@ def _around(
 
 
 def _white(image: Image) -> Image:
-    """Where an image is white or all but white, in one of its colours at least: 0 to 255."""
+    """How near an image is to white, from 0.9 up, in one of its colours at least: 0 to 255."""
     brightest = cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
     top = np.iinfo(image.dtype).max
-    # From 0.9 of the highest level up.
-    return np.asarray(cv2.subtract(brightest, round(0.9 * top)) * (255 / (0.1 * top)), np.uint8)
+    above = np.maximum(brightest, round(0.9 * top)) - round(0.9 * top)
+    return np.asarray(above * (255 / (top - round(0.9 * top))), np.uint8)
 
 
 @dataclass(frozen=True)
