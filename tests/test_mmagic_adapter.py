@@ -230,13 +230,17 @@ def test_the_preset_real_gives_the_truth_that_can_be_known(project):
             assert share == 1 or not np.array_equal(truth, image)
 
 
-def test_transforms_crop_and_degrade(project):
+@pytest.mark.parametrize("preset", ["real", "plain"])
+def test_transforms_crop_and_degrade(project, preset):
     np.random.seed(3)
+    degradation = {"type": "rain", "preset": preset}
+    if preset == "real":
+        degradation.update(identity=0.0, before=0.0, after=0.0)
     pipeline = Compose(
         [
             {"type": "LoadImageFromFile", "key": "gt"},
             {"type": "UHDCrop", "gt_size": 48},
-            {"type": "UHDDegradation", "degradation": {"type": "rain", "preset": "plain"}},
+            {"type": "UHDDegradation", "degradation": degradation},
             {"type": "PackInputs"},
         ]
     )

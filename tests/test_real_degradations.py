@@ -25,6 +25,7 @@ from glsgn_plugins.degradations.real_reflection import RealReflectionParameters,
 from glsgn_plugins.degradations.reflection import ReflectionParameters
 from glsgn_plugins.degradations.streaks import streaks
 from glsgn_plugins.demo import photo
+from glsgn_plugins.errors import InputError
 
 KINDS = ("rain", "reflection", "haze")
 
@@ -180,6 +181,13 @@ def test_options_name_a_preset_and_override_its_ranges_and_shares():
         np.random.default_rng(3)
     ) == make_degradation({"type": "haze", "beta": [0.5, 0.6]}).sample(np.random.default_rng(3))
     assert options_of({"type": "rain", "preset": "plain"})["layers"] == (3, 5)
+
+
+@pytest.mark.parametrize("kind", ["rain", "haze"])
+def test_a_window_without_its_photograph_is_refused(kind, coffee):
+    sample = make_degradation({"type": kind, "identity": 0}).sample(np.random.default_rng(0))
+    with pytest.raises(InputError, match="needs the thumbnail of the whole"):
+        sample.pair(coffee[:64, :64], None, Place(*coffee.shape[:2]))
 
 
 # --- camera --------------------------------------------------------------------------------------

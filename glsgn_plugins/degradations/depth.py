@@ -37,6 +37,22 @@ def thumbnail(image: Image) -> NDArray[np.uint8]:
     return (small if small.dtype == np.uint8 else small // 257).astype(np.uint8)
 
 
+def overview(companion: NDArray[Any] | None, image: Image, place: Place | None) -> NDArray[Any]:
+    """What depth is made of: a map or thumbnail that is given, else the image's thumbnail.
+
+    Raises:
+        InputError: Nothing is given, and the image is a part of its photograph only.
+    """
+    if companion is not None:
+        return companion
+    if place is not None and (place.height, place.width) != image.shape[:2]:
+        raise InputError(
+            "a window of a photograph needs the thumbnail of the whole as its companion, or its "
+            "depth map"
+        )
+    return thumbnail(image)
+
+
 def ground(grid: tuple[int, int], horizon: float) -> Map:
     """1 at the horizon's row and above it, then as 1 / height below it; ``grid``, 0.2 to 1."""
     rows = (np.arange(grid[0], dtype=np.float32) + 0.5) / grid[0]

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from glsgn_plugins.degradations.camera import Camera, CameraParameters
-from glsgn_plugins.degradations.depth import thumbnail
+from glsgn_plugins.degradations.depth import overview
 from glsgn_plugins.degradations.light import Image, check_image
 from glsgn_plugins.degradations.place import Place
 from glsgn_plugins.degradations.ranges import RangedModel
@@ -74,8 +74,9 @@ class RealParameters:
 
         Args:
             image: ``(H, W, 3)``, RGB, uint8 or uint16.
-            companion: What the weather needs: the reflected photograph; the depth map or thumbnail
-                of the whole photograph, which haze and rain make of the image by default.
+            companion: What the weather needs: the reflected photograph; the whole photograph's
+                depth map or :func:`~glsgn_plugins.degradations.depth.thumbnail`, which haze and
+                rain make of the image where that is the whole.
             place: Where the image lies in its photograph; by default it is the whole. A window
                 shows the weather that the whole shows there; noise and JPEG are its own.
 
@@ -86,8 +87,8 @@ class RealParameters:
             InputError: It isn't such an image, or the companion doesn't do.
         """
         check_image(image)
-        if companion is None and self.kind != "reflection":
-            companion = thumbnail(image)
+        if self.kind != "reflection":
+            companion = overview(companion, image, place)
         if self.before is not None:
             image = self.before.apply(image)
         if self.faint == 0:

@@ -24,8 +24,8 @@ from glsgn_plugins.degradations.depth import (
     Map,
     given_depth,
     over_window,
+    overview,
     picture_depth,
-    thumbnail,
 )
 from glsgn_plugins.degradations.light import (
     Image,
@@ -133,7 +133,7 @@ class RealHazeParameters:
             image: ``(H, W, 3)``, RGB, uint8 or uint16.
             companion: The whole photograph's depth map, ``(h, w)`` as of
                 :class:`~glsgn_plugins.degradations.haze.HazeParameters`, or its thumbnail; by
-                default the image is the one.
+                default the image's, which must be the whole then.
             place: Where the image lies in its photograph; by default it is the whole.
 
         Returns:
@@ -144,7 +144,7 @@ class RealHazeParameters:
         """
         check_image(image)
         place = place or Place.whole(image)
-        clear, veil = self.terms(thumbnail(image) if companion is None else companion)
+        clear, veil = self.terms(overview(companion, image, place))
         columns = image.shape[1]
 
         def change(values: Light, rows: slice) -> Light:

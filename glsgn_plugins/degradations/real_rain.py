@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins.degradations.depth import Map, grid_of, over_window, thumbnail
+from glsgn_plugins.degradations.depth import Map, grid_of, over_window, overview
 from glsgn_plugins.degradations.drops import Drops, Splashes
 from glsgn_plugins.degradations.light import (
     Image,
@@ -130,7 +130,8 @@ class RealRainParameters:
 
         Args:
             image: ``(H, W, 3)``, RGB, uint8 or uint16.
-            companion: The whole photograph's thumbnail; by default the image's.
+            companion: The whole photograph's thumbnail; by default the image's, which must be
+                the whole then.
             place: Where the image lies in its photograph; by default it is the whole.
 
         Returns:
@@ -141,7 +142,7 @@ class RealRainParameters:
         """
         check_image(image)
         place = place or Place.whole(image)
-        small = thumbnail(image) if companion is None else companion
+        small = overview(companion, image, place)
         rainy = image
         if self.veil is not None:
             rainy, _ = self.veil.pair(image, small, place)
