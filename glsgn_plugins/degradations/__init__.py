@@ -1,8 +1,14 @@
-"""Rain, reflection and haze over clean photographs: physical models, in linear light, seeded.
+"""Rain, reflection and haze over clean photographs: physical models, seeded.
 
 Each is two dataclasses: ranges (:class:`Rain`) whose ``sample(rng)`` draws parameters
-(:class:`RainParameters`) whose ``apply(image)`` degrades. ``dataclasses.asdict`` of the parameters
-goes into JSON, ``from_record`` brings them back, and the same parameters give the same picture.
+(:class:`RainParameters`) whose ``pair(image)`` gives an input and its truth; ``apply(image)`` the
+input alone. ``dataclasses.asdict`` of the parameters goes into JSON, ``from_record`` brings them
+back, and the same parameters give the same picture.
+
+The preset ``plain`` is :class:`Rain`, :class:`Reflection` and :class:`Haze`: one degradation in
+linear light, whose truth is the image. The preset ``real`` is :class:`Real` around
+:class:`RealRain`, :class:`RealReflection` or :class:`RealHaze`: what photographs and public sets
+show, with clean samples and cameras, and truths as far as they can be known.
 Needs numpy and OpenCV.
 """
 
@@ -10,6 +16,9 @@ from glsgn_plugins.degradations.haze import Haze, HazeParameters
 from glsgn_plugins.degradations.place import Place
 from glsgn_plugins.degradations.rain import Rain, RainLayer, RainParameters
 from glsgn_plugins.degradations.real import WEATHER, Real, RealParameters
+from glsgn_plugins.degradations.real_haze import RealHaze
+from glsgn_plugins.degradations.real_rain import RealRain
+from glsgn_plugins.degradations.real_reflection import RealReflection
 from glsgn_plugins.degradations.reflection import Reflection, ReflectionParameters
 
 Degradation = Rain | Reflection | Haze | Real
@@ -43,7 +52,10 @@ __all__ = [
     "RainLayer",
     "RainParameters",
     "Real",
+    "RealHaze",
     "RealParameters",
+    "RealRain",
+    "RealReflection",
     "Reflection",
     "ReflectionParameters",
 ]

@@ -11,7 +11,7 @@ the weather they share what the network is to leave alone; see
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -145,6 +145,3 @@ class Real(RangedModel):
             before=cameras[0] if earlier < self.before else None,
             after=cameras[1] if later < self.after else None,
         )
-
-
-SHARES = tuple(field.name for field in fields(Real) if field.name in Real.SHARES)
