@@ -116,14 +116,23 @@ class Splashes:
 
 
 def _crown(size: int) -> NDArray[np.float32]:
-    """A flat ring, and drops that leave it upwards: ``(2 size + 1, 2 size + 1)``, up to 1."""
-    across = 8 * (2 * size + 1)
+    """A flat ring, and droplets that leave it upwards: ``(2 size + 1, 2 size + 1)``, up to 1."""
+    fine = 8
+    across = fine * (2 * size + 1)
     canvas = np.zeros((across, across), np.uint8)
-    centre = (across // 2, across // 2)
-    cv2.ellipse(canvas, centre, (4 * size, 2 * size), 0, 0, 360, (160,), max(1, 2 * size))
-    for turn in (-55, -25, 5, 35, 60):
-        right, up = np.sin(np.deg2rad(turn)), np.cos(np.deg2rad(turn))
-        end = (int(centre[0] + 6 * size * right), int(centre[1] - 7 * size * up))
-        cv2.line(canvas, centre, end, (255,), max(1, size))
-    small = cv2.resize(canvas, (2 * size + 1, 2 * size + 1), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32) / 255
+    centre = np.array([across / 2, across / 2])
+    unit = fine * size
+    ring = (int(0.45 * unit), int(0.16 * unit))
+    cv2.ellipse(canvas, _whole(centre), ring, 0, 0, 360, (200,), max(1, unit // 6))
+    for turn, far, thick in ((-50, 0.6, 0.07), (-20, 0.85, 0.1), (15, 0.7, 0.06), (48, 0.55, 0.09)):
+        away = np.array([np.sin(np.deg2rad(turn)), -np.cos(np.deg2rad(turn))])
+        tip = _whole(centre + far * unit * away)
+        cv2.line(canvas, _whole(centre + 0.2 * unit * away), tip, (90,), max(1, int(0.06 * unit)))
+        cv2.circle(canvas, tip, max(1, int(thick * unit)), (255,), -1)
+    soft = cv2.GaussianBlur(canvas, (0, 0), max(1.0, 0.07 * unit))
+    small = cv2.resize(soft, (2 * size + 1, 2 * size + 1), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32) / max(float(small.max()), 1.0)
+
+
+def _whole(point: NDArray[np.float64]) -> tuple[int, int]:
+    return round(float(point[0])), round(float(point[1]))

@@ -39,6 +39,8 @@ from glsgn_plugins.degradations.place import Place, smooth_field
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw
 from glsgn_plugins.errors import InputError
 
+NEAREST = 1.2
+"""Optical depth at most of what is nearest: something is to be seen in every picture."""
 GREY_SHARE = 0.45
 """Of hazes, without a tint but for a slight one."""
 
@@ -168,7 +170,7 @@ class RealHaze(RangedModel):
         warmth: Red less blue of it, as a share; below 0 it is blue. Nearly half are all but grey.
         redder: How much less red is dimmed, as a share of beta; half of the hazes are neutral.
         glow: How far A varies over the frame, 0 to 1, in half of the hazes.
-        near: Depth of what is nearest, 0 to 1.
+        near: Depth of what is nearest, 0 to 1; less where that is thicker than :data:`NEAREST`.
         horizon: Its row, of the height, 0 to 1.
         uneven: How far density varies, 0 to 1, in half of the hazes.
         cells: Broadest clouds along the shorter side.
@@ -211,15 +213,16 @@ class RealHaze(RangedModel):
         tint = 1 + warmth * np.array([red, 0.0, blue])
         other = 0.015 if grey < GREY_SHARE else 0.04  # smoke may be green, or pink
         colour = np.clip(level * tint + rng.uniform(-other, other, 3), 0, 1)
+        beta, near = draw(rng, self.beta), draw(rng, self.near)
         # One part leads, so that depths differ between samples.
         shares = rng.dirichlet((0.7, 0.7, 0.5, 0.7))
         return RealHazeParameters(
             light=bool(mixed >= self.display),
-            beta=draw(rng, self.beta),
+            beta=beta,
             redder=draw(rng, self.redder) if neutral < 0.5 else 0.0,
             airlight=(float(colour[0]), float(colour[1]), float(colour[2])),
             glow=draw(rng, self.glow) if glowing < 0.5 else 0.0,
-            near=draw(rng, self.near),
+            near=min(near, NEAREST / max(beta, NEAREST)),
             shares=(float(shares[0]), float(shares[1]), float(shares[2]), float(shares[3])),
             shuffled=bool(shuffled < 0.15),
             horizon=draw(rng, self.horizon),

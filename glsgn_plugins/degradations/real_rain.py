@@ -279,6 +279,10 @@ class RealRain(RangedModel):
 
     def _veil(self, rng: np.random.Generator, blend: str) -> RealHazeParameters:
         drawn = RealHaze(
-            beta=self.veil, airlight=(0.3, 0.95), warmth=(-0.1, 0.05), redder=(0.0, 0.0)
+            beta=self.veil,
+            airlight=(0.3, 0.95),
+            warmth=(-0.1, 0.05),
+            redder=(0.0, 0.0),
+            near=(0.0, 0.3),
         ).sample(rng)
         return replace(drawn, light=blend == "light")
