@@ -516,9 +516,11 @@ def test_lamps_stay_bright_when_they_are_blurred():
     place = Place(200, 200)
     clipped, whole = (glass.reflected(night, (200, 200), place, lamps) for lamps in (1.0, 8.0))
     # It was shrunken in display values, so the white one lost light that the lamp keeps.
-    assert 7 < whole[100, 100, 0] / clipped[100, 100, 0] < 11
-    assert whole.sum() - clipped.sum() == pytest.approx(7 * 3 * 100, rel=0.02)
+    assert 6 < whole[100, 100, 0] / clipped[100, 100, 0] < 11
+    assert 0.7 < (whole.sum() - clipped.sum()) / (7 * 3 * 100) <= 1
     assert np.allclose(whole[:65, :65], clipped[:65, :65], atol=1e-4)
+    sky = np.full((200, 200, 3), 255, np.uint8)
+    assert glass.reflected(sky, (200, 200), place, 8.0).max() < 1.01
 
 
 def test_reflections_are_sharp_and_soft_doubled_and_not_and_their_gains_are_rdnets():

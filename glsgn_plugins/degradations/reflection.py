@@ -19,6 +19,9 @@ from glsgn_plugins.degradations.place import Place, TruthIsImage, smooth_field
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw
 from glsgn_plugins.errors import InputError
 
+LAMP_AREA = 0.03
+"""White share of a photograph from which on what is white was hardly brighter than that."""
+
 
 @dataclass(frozen=True)
 class ReflectionParameters(TruthIsImage):
@@ -66,8 +69,8 @@ class ReflectionParameters(TruthIsImage):
             companion: The reflected photograph, ``(H', W', 3)`` of any size.
             shape: Rows and columns of the window.
             place: Where it lies.
-            lamps: How many times brighter what is white in it was than white; by default it is
-                white.
+            lamps: How many times brighter what is white in it was than white, where that is little
+                of it; by default it is white.
 
         Returns:
             ``(*shape, 3)`` of linear light, before strength, variation and vignette. A blur of
@@ -95,6 +98,9 @@ class ReflectionParameters(TruthIsImage):
         if self.mirrored:
             x = -(-wide // 2**halves) - 1 - x
         if lamps is not None:
+            # A white sky is hardly brighter than white; lamps are, and they are small.
+            area = float(_white(companion[::8, ::8]).mean()) / 255
+            lamps = 1 + (lamps - 1) * float(np.exp(-area / LAMP_AREA))
             first = x - step * (cols - 1) if self.mirrored else x
             companion, above, before = _around(companion, (y, first), (rows, cols), step, halves)
             y, x = y - above, x - before
