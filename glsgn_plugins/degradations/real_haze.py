@@ -9,7 +9,7 @@ depth.
 
 Tints reach as far as those of real pairs. Fitted to frames of REVIDE and O-HAZE, I = p J + q for
 each colour gives q / (1 - p) of (0.68, 0.73, 0.82), (0.93, 0.92, 0.91) and (0.64, 0.60, 0.56) in
-display values, and p of blue from 0.8 to 2 times that of red.
+display values, and optical depths of blue, -log p, from 0.4 to 1.7 times those of red.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class RealHaze(RangedModel):
     beta: Range = (0.1, 3.2)
     airlight: Range = (0.25, 1.0)
     warmth: Range = (-0.25, 0.4)
-    redder: Range = (-0.25, 0.25)
+    redder: Range = (-0.4, 0.25)
     glow: Range = (0.0, 0.5)
     near: Range = (0.0, 0.5)
     horizon: Range = (0.0, 0.6)
