@@ -165,7 +165,8 @@ def test_sets_of_before_there_were_presets_are_made_again_to_the_byte(tmp_path):
         more = (*more, "--per-image", "2", "--seed", "7", "--workers", "1", "--preset", "plain")
         assert synthesize(kind, clean, out, *more) == 0
         new = json.loads((out / "metadata.json").read_text())
-        assert new["pairs"] == old["metadata"]["pairs"]
+        for pair, before in zip(new["pairs"], old["metadata"]["pairs"], strict=True):
+            assert {key: pair[key] for key in before} == before
         for pair in old["metadata"]["pairs"]:
             companion = pair["companion"] and read_image(clean / pair["companion"])
             photograph = read_image(clean / pair["photograph"])

@@ -121,7 +121,7 @@ def plan(synthesis: Synthesis, layout: str = PLAIN_LAYOUT) -> list[Job]:
         InputError: Two photographs would get one name.
     """
     jobs: dict[str, Job] = {}
-    places = {path: _digest(synthesis, path) for path in synthesis.photographs}
+    places = {path: _name_digest(synthesis, path) for path in synthesis.photographs}
     most = max(bytes([round(256 * TEST_SHARE)]), min(places.values()))
     for path in synthesis.photographs:
         stem = "_".join(path.relative_to(synthesis.root).with_suffix("").parts)
@@ -134,7 +134,7 @@ def plan(synthesis: Synthesis, layout: str = PLAIN_LAYOUT) -> list[Job]:
     return list(jobs.values())
 
 
-def _digest(synthesis: Synthesis, photograph: Path) -> bytes:
+def _name_digest(synthesis: Synthesis, photograph: Path) -> bytes:
     """Of a photograph's name: what random numbers follow from."""
     name = photograph.relative_to(synthesis.root).as_posix()
     return hashlib.sha256(os.fsencode(name)).digest()
@@ -247,7 +247,7 @@ def _make_pairs(
     unchanged = png(clean)
     for k, name in missing:
         # By the name, so that adding photographs doesn't change what the others get.
-        rng = np.random.default_rng([settings.seed, k, *_digest(synthesis, job.photograph)])
+        rng = np.random.default_rng([settings.seed, k, *_name_digest(synthesis, job.photograph)])
         companion = synthesis.companion(job.photograph, rng, beside)
         parameters = synthesis.sample(rng)
         try:

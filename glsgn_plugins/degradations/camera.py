@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins.degradations.light import Image, decode, encode
+from glsgn_plugins.degradations.light import STRIP_ROWS, Image, decode, encode
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw
 
 NOISE = ("grey", "coloured", "correlated")
@@ -84,8 +84,7 @@ class CameraParameters:
         if self.resize < 1:
             lq, gt = (_resized(image, self.resize) for image in (lq, gt))
         if self.shot or self.read:
-            noise = self._noise(lq)
-            lq, gt = (_added(image, noise) for image in (lq, gt))
+            lq, gt = self._with_noise(lq, gt)
         if self.sharpen:
             lq, gt = (_sharpened(image, self.sharpen) for image in (lq, gt))
         if self.jpeg is not None:
@@ -103,23 +102,28 @@ class CameraParameters:
         )
         return _looked_up(image, np.round(table * top).astype(image.dtype))
 
-    def _noise(self, image: Image) -> NDArray[np.float32]:
-        """``(H, W, 3)`` or, where it is grey, ``(H, W, 1)``, in levels of the image."""
+    def _with_noise(self, lq: Image, gt: Image) -> tuple[Image, Image]:
+        """The same noise on both: as strong as the light of the first makes it."""
         rng = np.random.default_rng(self.seed)
-        height, width = image.shape[:2]
+        height, width = lq.shape[:2]
         channels = 1 if self.noise == "grey" else 3
-        noise = rng.standard_normal((height, width, channels), np.float32)
-        if self.noise == "correlated":
-            # A Gaussian of 0.8 pixels keeps 1 / (2 sqrt(pi) 0.8) of the standard deviation.
-            noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.8)) * np.float32(2.836)
-        top = np.iinfo(image.dtype).max
+        top = np.iinfo(lq.dtype).max
         light = decode(np.arange(top + 1) / top)
         # In display values it is as many times stronger as the curve is steep there.
         slope = np.gradient(np.arange(top + 1) / top, light)
-        table = (top * slope * np.sqrt(self.shot * light + self.read**2)).astype(np.float32)
-        grey = image[..., 1:2] if channels == 1 else image
-        noise *= _looked_up(np.ascontiguousarray(grey), table).reshape(grey.shape)
-        return noise
+        spread = (top * slope * np.sqrt(self.shot * light + self.read**2)).astype(np.float32)
+        noisy = np.empty_like(lq), np.empty_like(gt)
+        for first in range(0, height, STRIP_ROWS):
+            rows = slice(first, min(first + STRIP_ROWS, height))
+            noise = rng.standard_normal((rows.stop - first, width, channels), np.float32)
+            if self.noise == "correlated":
+                # A Gaussian of 0.8 pixels keeps 1 / (2 sqrt(pi) 0.8) of the standard deviation.
+                noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.8)) * np.float32(2.836)
+            shown = np.ascontiguousarray(lq[rows, :, 1:2] if channels == 1 else lq[rows])
+            noise *= _looked_up(shown, spread).reshape(shown.shape)
+            for image, out in zip((lq, gt), noisy):
+                out[rows] = np.clip(image[rows] + noise + np.float32(0.5), 0, top)
+        return noisy
 
 
 def _looked_up(image: Image, table: NDArray[Any]) -> NDArray[Any]:
@@ -136,13 +140,6 @@ def _resized(image: Image, scale: float) -> Image:
     to = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(image, to, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC))
-
-
-def _added(image: Image, noise: NDArray[np.float32]) -> Image:
-    top = np.iinfo(image.dtype).max
-    noisy = image + noise
-    noisy += 0.5
-    return np.asarray(np.clip(noisy, 0, top, out=noisy).astype(image.dtype))
 
 
 def _sharpened(image: Image, share: float) -> Image:
