@@ -280,9 +280,12 @@ class RealRain(RangedModel):
     def _veil(self, rng: np.random.Generator, blend: str) -> RealHazeParameters:
         drawn = RealHaze(
             beta=self.veil,
-            airlight=(0.3, 0.95),
+            airlight=(1.0, 1.0),
             warmth=(-0.1, 0.05),
             redder=(0.0, 0.0),
             near=(0.0, 0.3),
         ).sample(rng)
-        return replace(drawn, light=blend == "light")
+        # Rain clouds are darker than fog: all levels are as likely.
+        level = draw(rng, (0.3, 0.95))
+        red, green, blue = (level * value for value in drawn.airlight)
+        return replace(drawn, light=blend == "light", airlight=(red, green, blue))
