@@ -173,8 +173,8 @@ class RealRain(RangedModel):
         layers: Number of layers; each has streaks of its own.
         angle: Of the rain against the vertical, degrees: the mean of two draws, as most rain
             falls nearly upright.
-        spread: How far the layers' angles differ from it, degrees either way; three in five rains
-            have all but one direction.
+        spread: How far the layers' angles differ from it, degrees either way, in two rains of five.
+        wind: And in the others, which have one direction but for the wind's changes.
         length: Of streaks, of the photograph's height; ratios are drawn evenly.
         width: Of streaks, of the height; likewise.
         cover: What all layers hide or add, averaged over the picture, 0 to 1; low values are
@@ -196,6 +196,7 @@ class RealRain(RangedModel):
     layers: Range = (1, 5)
     angle: Range = (-45, 45)
     spread: Range = (0, 40)
+    wind: Range = (0, 4)
     length: Range = (0.012, 0.33)
     width: Range = (0.0008, 0.008)
     cover: Range = (0.004, 0.4)
@@ -223,7 +224,7 @@ class RealRain(RangedModel):
         least, most = self.cover
         cover = least + (most - least) * float(rng.random()) ** 1.3
         angle = (draw(rng, self.angle) + draw(rng, self.angle)) / 2
-        spread = draw(rng, self.spread) if parallel < 0.4 else 2.0
+        spread = draw(rng, self.spread if parallel < 0.4 else self.wind)
         veil = self._veil(rng, blend) if veiled < self.veiled else None
         count = draw_count(rng, self.layers)
         layers = []
