@@ -164,7 +164,7 @@ class RealHaze(RangedModel):
     """Ranges from which a haze is drawn, uniformly unless it says otherwise; ``[low, high]`` each.
 
     Attributes:
-        beta: Optical depth at the farthest, from 0 up.
+        beta: Optical depth at the farthest, from 0 up; low values are likelier.
         airlight: The haze's own light, display values, 0 to 1: the larger of two draws, as haze
             is seldom darker than what it hides.
         warmth: Red less blue of it, as a share; below 0 it is blue. Nearly half are all but grey.
@@ -213,7 +213,9 @@ class RealHaze(RangedModel):
         tint = 1 + warmth * np.array([red, 0.0, blue])
         other = 0.015 if grey < GREY_SHARE else 0.04  # smoke may be green, or pink
         colour = np.clip(level * tint + rng.uniform(-other, other, 3), 0, 1)
-        beta, near = draw(rng, self.beta), draw(rng, self.near)
+        thinnest, thickest = self.beta
+        beta = thinnest + (thickest - thinnest) * float(rng.random()) ** 1.5
+        near = draw(rng, self.near)
         # One part leads, so that depths differ between samples.
         shares = rng.dirichlet((0.7, 0.7, 0.5, 0.7))
         return RealHazeParameters(
