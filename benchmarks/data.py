@@ -2,7 +2,7 @@
 
 python benchmarks/data.py --photographs DIR
 
-One core for the first table: OpenCV and torch with one thread. The second compares loaders of
+One core for the last table: OpenCV and torch with one thread. The first compares loaders of
 two workers over the same PNG files, BasicSR's own PairedImageDataset first; each is asked for the
 same number of samples, epochs over, after its workers have started.
 """
@@ -27,18 +27,20 @@ from glsgn_plugins.data.crops import Crops
 from glsgn_plugins.data.datasets import UHDPairedDataset
 from glsgn_plugins.data.images import png, read_image
 from glsgn_plugins.data.making import Settings, make
-from glsgn_plugins.degradations import DEGRADATIONS
+from glsgn_plugins.data.synthesis import make_degradation
+from glsgn_plugins.degradations import DEGRADATIONS, PRESETS, Place
+from glsgn_plugins.degradations.depth import thumbnail
 from glsgn_plugins.upstream import mend_basicsr
 
 
 def seconds(run: Callable[[], Any], repeats: int) -> float:
-    """Median over repeats, after one to warm up."""
+    """Of one core's time, which others on the machine take none of; median, after a first run."""
     run()
     took = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         run()
-        took.append(time.perf_counter() - start)
+        took.append(time.process_time() - start)
     return median(took)
 
 
@@ -63,11 +65,20 @@ def per_core(root: Path, repeats: int) -> None:
             seconds(lambda: scenes.window(height, width, gt[0], rng).cut(image), repeats),
         ),
     ]
-    for name, model in DEGRADATIONS.items():
-        drawn = [model().sample(np.random.default_rng(seed)) for seed in range(repeats)]
-        took = [seconds(lambda p=p: p.apply(image, other), 1) for p in drawn]
-        rows.append((f"{name}, median of {repeats} draws", median(took)))
-        rows.append((f"{name}, slowest of them", max(took)))
+    rows.append(("thumbnail of the whole", seconds(lambda: thumbnail(image), repeats)))
+    part, place = np.ascontiguousarray(image[800:1056, 1200:1456]), Place(height, width, 800, 1200)
+    for preset in PRESETS:
+        for kind in DEGRADATIONS:
+            model = make_degradation({"type": kind, "preset": preset})
+            drawn = [model.sample(np.random.default_rng(seed)) for seed in range(3 * repeats)]
+            given = other if kind == "reflection" else None
+            near = given if given is not None or preset == "plain" else thumbnail(image)
+            whole = [seconds(lambda p=p, g=given: p.pair(image, g), 1) for p in drawn]
+            parts = [seconds(lambda p=p, n=near: p.pair(part, n, place), 3) for p in drawn]
+            for what, took in (("", whole), (", a crop of 256", parts)):
+                name = f"{kind}, preset {preset}{what}"
+                rows.append((f"{name}: median of {len(drawn)} draws", median(took)))
+                rows.append((f"{name}: slowest of them", max(took)))
     print(f"\n{width}x{height}, one core\n")
     print("| step | s per image | images per s |\n| --- | --- | --- |")
     for name, value in rows:
@@ -137,7 +148,9 @@ def main() -> None:
     print(f"`python benchmarks/data.py {shlex.join(sys.argv[1:])}`")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "set")
-        settings = Settings(args.photographs, {"type": "rain"}, size=(3840, 2160))
+        settings = Settings(
+            args.photographs, {"type": "rain", "preset": "plain"}, size=(3840, 2160)
+        )
         for problem in make(root, settings, workers=2):
             if problem:
                 print(f"left out: {problem}", file=sys.stderr)

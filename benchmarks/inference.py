@@ -392,7 +392,7 @@ def seams(args: argparse.Namespace) -> list[str]:
     if args.reference:
         trained = _without_patches(read_glsgn(args.reference))
         ways.append(("weights trained without patches", trained, "whole"))
-    degradation = make_degradation({"type": args.task})
+    degradation = make_degradation({"type": args.task, "preset": "plain"})
     figures: dict[str, list[list[float]]] = {"the input": []}
     for k, truth in enumerate(photographs(args.photographs)):
         image = degradation.sample(np.random.default_rng(k)).apply(truth)

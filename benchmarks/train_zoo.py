@@ -70,7 +70,7 @@ def fitted(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
 
 def cache(photographs: Path, folder: Path) -> None:
-    """``train`` and ``test`` photographs as BMP; those that are there already are kept.
+    """``train``, ``dev`` and ``test`` photographs as BMP; those that are there already are kept.
 
     Those to train on are there upright and turned: rain falls on what was turned before, too, or
     bark and grass, which mostly stand upright, would be taken for streaks.
@@ -81,13 +81,13 @@ def cache(photographs: Path, folder: Path) -> None:
     if missing:
         sys.exit(f"{photographs}: no {missing[0]} and {len(missing) - 1} more; see docs/results.md")
     for row in listed:
-        test = row["split"] == "test"
-        places = ("test",) if test else (UPRIGHT, "train/turned")
+        train = row["split"] == "train"
+        places = (UPRIGHT, "train/turned") if train else (row["split"],)
         targets = [folder / place / f"{row['name']}.bmp" for place in places]
         if all(target.is_file() for target in targets):
             continue
         image = read_image(photographs / row["file"])
-        if not test:
+        if train:
             image = fitted(image, SIZES[0])
         else:
             rows, cols = next(s for s in SIZES if image.shape[0] >= s[0] and image.shape[1] >= s[1])

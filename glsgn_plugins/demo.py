@@ -72,7 +72,7 @@ def make_data(
             shutil.copyfile(photo(name), clean / name)
         argv = ["synthesize", "rain", "--clean", str(clean), "--out", str(folder / phase)]
         argv += ["--per-image", str(rains), "--seed", str(SEED), "--workers", "1"]
-        argv += ["--range", "veil", *map(str, veil)]
+        argv += ["--preset", "plain", "--range", "veil", *map(str, veil)]
         if glsgn(argv):
             sys.exit("demo: glsgn synthesize failed, see above")
 

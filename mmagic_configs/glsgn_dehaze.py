@@ -20,6 +20,17 @@ pairs = dict(
     dataroot="datasets/UHD-Haze",
     layout="UHD-Haze",
 )
+# Without pairs, out of clean photographs (docs/data.md); preset="plain" is the haze alone:
+#   train_dataloader = dict(
+#       dataset=dict(
+#           _delete_=True,
+#           type="UHDSynthesisDataset",
+#           dataroot="photographs",
+#           degradation=dict(type="haze"),
+#           gt_size=512,
+#           resize=[0.35, 1],
+#       )
+#   )
 train_dataloader = dict(dataset=dict(split="train", **pairs))
 val_dataloader = dict(dataset=dict(split="test", **pairs))
 test_dataloader = val_dataloader

@@ -19,6 +19,17 @@ pairs = dict(
     dataroot="datasets/UHD4K-RR",
     layout="UHD4K-RR",
 )
+# Without pairs, out of clean photographs (docs/data.md); preset="plain" is the reflection alone:
+#   train_dataloader = dict(
+#       dataset=dict(
+#           _delete_=True,
+#           type="UHDSynthesisDataset",
+#           dataroot="photographs",
+#           degradation=dict(type="reflection"),
+#           gt_size=512,
+#           resize=[0.35, 1],
+#       )
+#   )
 train_dataloader = dict(dataset=dict(split="train", **pairs))
 val_dataloader = dict(dataset=dict(split="test", **pairs))
 test_dataloader = val_dataloader

@@ -84,7 +84,8 @@ def test_synthesis_trains_and_an_image_that_goes_bad_is_named(clean, tmp_path, w
         train.update(
             type="UHDSynthesisDataset",
             dataroot=str(root),
-            degradation={"type": "rain", "veil": [0.0, 0.2]},
+            degradation={"type": "rain", "preset": "real", "veil": [0.0, 2.0], "identity": 0.2},
+            resize=[0.5, 1.0],
             num_worker_per_gpu=2,
             dataset_enlarge_ratio=400,
         )
@@ -142,6 +143,33 @@ def test_wrong_options_are_found_before_the_start(
 
     monkeypatch.chdir(project)
     assert basicsr(["train", "-opt", str(write_options(uhd))]) == 2
+    assert said in capsys.readouterr().err
+    assert not (project / "experiments").exists()
+
+
+@pytest.mark.parametrize(
+    ("degradation", "said"),
+    [
+        ({"preset": "plane"}, "degradation.preset: 'plane' does not exist. Did you mean 'plain'"),
+        ({"identity": 3}, "preset real: identity: expected one number from 0 to 1, got 3"),
+        ({"preset": "plain", "identity": 0.1}, "degradation.identity (rain, preset plain)"),
+        ({"cover": [0.5, 0.1]}, "rain: cover: expected two numbers [low, high]"),
+    ],
+)
+def test_wrong_presets_are_found_before_the_start(
+    degradation, said, clean, project, write_options, monkeypatch, capsys
+):
+    from glsgn_plugins.commands.basicsr import main as basicsr
+
+    def synthesis(opt):
+        train = opt["datasets"]["train"]
+        for key in ("dataroot_lq", "dataroot_gt", "io_backend"):
+            train.pop(key)
+        train.update(type="UHDSynthesisDataset", dataroot=str(clean))
+        train["degradation"] = {"type": "rain", **degradation}
+
+    monkeypatch.chdir(project)
+    assert basicsr(["train", "-opt", str(write_options(synthesis))]) == 2
     assert said in capsys.readouterr().err
     assert not (project / "experiments").exists()
 

@@ -99,10 +99,10 @@ def test_crops_are_cut_flipped_and_turned_jointly(pairs, crops_per_image):
 
 
 def test_several_crops_of_one_decoded_image(pairs, monkeypatch):
-    from glsgn_plugins.data import layouts
+    from glsgn_plugins.data import forms
 
     read = []
-    monkeypatch.setattr(layouts, "read_image", lambda p: read.append(p) or read_image(p))
+    monkeypatch.setattr(forms, "read_image", lambda p: read.append(p) or read_image(p))
     samples = paired(pairs, gt_size=32, crops_per_image=4).__getitems__([2, 0, 1, 3, 1, 0, 3, 2])
     assert len(samples) == 8
     assert [path.name for path in read] == ["2.png", "2.png", "1.png", "1.png"]
@@ -126,14 +126,18 @@ def test_whole_scenes_are_the_largest_square_scaled_down(pairs):
 
 
 def degraded(root, **options):
-    kind = options.pop("type", "rain")
+    kind, preset = options.pop("type", "rain"), options.pop("preset", "plain")
     crops = {"gt_size": 64, "use_hflip": True, **options}
-    return UHDSynthesisDataset(str(root), {"type": kind}, crops=Crops(**crops))
+    degradation = {"type": kind, "preset": preset}
+    if preset == "real":
+        degradation["identity"] = 0.0
+    return UHDSynthesisDataset(str(root), degradation, crops=Crops(**crops))
 
 
+@pytest.mark.parametrize("preset", ["real", "plain"])
 @pytest.mark.parametrize("kind", ["rain", "reflection", "haze"])
-def test_synthesis_degrades_its_crops_anew(clean, kind):
-    dataset = degraded(clean, type=kind)
+def test_synthesis_degrades_its_crops_anew(clean, kind, preset):
+    dataset = degraded(clean, type=kind, preset=preset)
     assert len(dataset) == 3
     first, second = dataset[Draw(0, 0, 0)], dataset[Draw(0, 0, 1)]
     for sample in (first, second):
@@ -141,7 +145,7 @@ def test_synthesis_degrades_its_crops_anew(clean, kind):
         assert not torch.equal(sample["lq"], sample["gt"])
     assert not torch.equal(first["gt"], second["gt"])
     assert torch.equal(dataset[Draw(0, 0, 0)]["lq"], first["lq"])
-    whole = UHDSynthesisDataset(str(clean), {"type": kind})
+    whole = degraded(clean, type=kind, preset=preset, gt_size=None)
     assert torch.equal(whole[1]["lq"], whole[1]["lq"])
     assert not torch.equal(whole[1]["lq"], whole[1]["gt"])
 
@@ -167,7 +171,8 @@ def basicsr_epochs(dataset, workers, ratio=1, ranks=1, epochs=2):
 
 def test_the_stream_does_not_depend_on_the_workers(clean):
     alone, one, three = (
-        basicsr_epochs(degraded(clean, seed=3), workers, ratio=4) for workers in (0, 1, 3)
+        basicsr_epochs(degraded(clean, seed=3, preset="real"), workers, ratio=4)
+        for workers in (0, 1, 3)
     )
     assert len(alone) == 2 * 12
     assert alone == one == three
@@ -245,7 +250,13 @@ def test_what_the_datasets_refuse(tmp_path, clean, pairs):
         (lambda: Crops(seed=-1), "seed: expected a whole number from 0 up"),
         (lambda: synthesis(str(tmp_path / "no"), {"type": "rain"}), "no such folder"),
         (lambda: synthesis(str(tmp_path), {"type": "rain"}), "no image in it"),
+        (lambda: Crops(resize=(0, 1)), "resize: expected [low, high], above 0 to 1"),
+        (lambda: Crops(resize=[0.9, 0.5]), "resize: expected [low, high], above 0 to 1"),
         (lambda: synthesis(str(clean), {"type": "rein"}), "Did you mean 'rain'"),
+        (
+            lambda: synthesis(str(clean), {"type": "rain", "preset": "Real"}),
+            "degradation.preset: 'Real' does not exist. Did you mean 'real'",
+        ),
         (lambda: synthesis(str(clean), {"type": "rain", "angel": [0, 1]}), "'angle'"),
         (lambda: synthesis(str(clean), "rain"), "expected a mapping with a 'type'"),
         (
@@ -284,7 +295,8 @@ def test_given_depth_reaches_the_haze(tmp_path, clean):
     np.save(depth / "coffee.npy", np.zeros((8, 8), np.float32))
     (depth / "rocket.png").write_bytes(png(np.full((9, 9, 3), 255, np.uint8)))
     np.save(depth / "deep/chelsea.npy", np.full((4, 4), 0.5, np.float32))
-    dataset = UHDSynthesisDataset(str(clean), {"type": "haze"}, dataroot_depth=str(depth))
+    plain = {"type": "haze", "preset": "plain"}
+    dataset = UHDSynthesisDataset(str(clean), plain, dataroot_depth=str(depth))
     samples = {
         sample["gt_path"].split("/")[-1]: sample for sample in map(dataset.__getitem__, range(3))
     }

@@ -41,6 +41,38 @@ TREES = {
     ("RESIDE", "sots-indoor"): {"SOTS/indoor/hazy/1400_1.png": "SOTS/indoor/clear/1400.png"},
     ("RESIDE", "sots-outdoor"): {"SOTS/outdoor/hazy/0001_0.8_0.2.jpg": "SOTS/outdoor/gt/0001.png"},
     ("O-HAZE", "all"): {"hazy/01_outdoor_hazy.jpg": "GT/01_outdoor_GT.jpg"},
+    ("8KDehaze", "all"): {
+        "cloud_L1/image1.png": "clear/image1.png",
+        "cloud_L4/image1.png": "clear/image1.png",
+        "cloud_L4/image2.png": "clear/image2.png",
+    },
+    ("GT-RAIN", "train"): {
+        "GT-RAIN_train/Albergo_0-0/Albergo_0-0-Webcam-R-000.png": (
+            "GT-RAIN_train/Albergo_0-0/Albergo_0-0-Webcam-C-000.png"
+        ),
+        "GT-RAIN_train/Albergo_0-0/Albergo_0-0-Webcam-R-007.png": (
+            "GT-RAIN_train/Albergo_0-0/Albergo_0-0-Webcam-C-000.png"
+        ),
+        "GT-RAIN_train/Banff_0-0/Banff_0-0-Webcam-R-007.png": (
+            "GT-RAIN_train/Banff_0-0/Banff_0-0-Webcam-C-000.png"
+        ),
+    },
+    ("GT-RAIN", "test"): {
+        f"GT-RAIN_test/{scene}/{scene}-Webcam-R-001.png": (
+            f"GT-RAIN_test/{scene}/{scene}-Webcam-C-000.png"
+        )
+        for scene in ("Gurutto_0-0", "Winter_Garden_0-4")
+    },
+    ("GT-RAIN", "val"): {  # a scene whose frames each have their own truth
+        f"GT-RAIN_val/Gurutto_1-2/Gurutto_1-2-Webcam-R-{k}.png": (
+            f"GT-RAIN_val/Gurutto_1-2/Gurutto_1-2-Webcam-C-{k}.png"
+        )
+        for k in ("000", "001")
+    },
+    ("LHP-Rain", "train"): {"train/input/2701.png": "train/gt/2701.png"},
+    ("LHP-Rain", "test"): {"test/input/2701.png": "test/target/2701.png"},
+    ("OpenRR-5k", "train"): {"train_5000/blended/1.jpg": "train_5000/transmission_layer/1.jpg"},
+    ("OpenRR-5k", "val"): {"val_300_blended/1.jpg": "val_300_transmission/1.jpg"},
     ("Haze4K", "train"): {"train/haze/1_0.68_0.66.png": "train/gt/1.png"},
 }
 REFLECTIONS = {

@@ -145,8 +145,9 @@ def test_training_crops_follow_from_the_seed_whatever_the_workers(project):
         "dataset": {
             "type": "UHDSynthesisDataset",
             "dataroot": str(project / "data/gt"),
-            "degradation": {"type": "rain"},
+            "degradation": {"type": "rain", "preset": "real"},
             "gt_size": 48,
+            "resize": [0.6, 1.0],
             "crops_per_image": 2,
             "use_hflip": True,
         },
@@ -203,13 +204,43 @@ def test_resuming_goes_on_with_the_next_draws_and_decodes_no_others(project, mon
             assert torch.equal(a, b)
 
 
-def test_transforms_crop_and_degrade(project):
+def test_the_preset_real_gives_the_truth_that_can_be_known(project):
+    """Behind glass it is what comes through; a clean sample is the same twice."""
+    np.random.seed(5)
+    folder = str(project / "data/gt")
+    for share in (0.0, 1.0):
+        degradation = {"type": "reflection", "identity": share, "before": 0.0, "after": 0.0}
+        pipeline = Compose(
+            [
+                {"type": "LoadImageFromFile", "key": "gt"},
+                {
+                    "type": "UHDDegradation",
+                    "degradation": degradation,
+                    "dataroot_reflection": folder,
+                },
+                {"type": "PackInputs"},
+            ]
+        )
+        path = str(project / "data/gt/1.png")
+        image = cv2.imread(path).transpose(2, 0, 1)
+        for _ in range(4):
+            sample = pipeline({"gt_path": path})
+            truth = sample["data_samples"].gt_img.numpy()
+            assert np.array_equal(sample["inputs"].numpy(), truth) == (share == 1)
+            assert share == 1 or not np.array_equal(truth, image)
+
+
+@pytest.mark.parametrize("preset", ["real", "plain"])
+def test_transforms_crop_and_degrade(project, preset):
     np.random.seed(3)
+    degradation = {"type": "rain", "preset": preset}
+    if preset == "real":
+        degradation.update(identity=0.0, before=0.0, after=0.0)
     pipeline = Compose(
         [
             {"type": "LoadImageFromFile", "key": "gt"},
             {"type": "UHDCrop", "gt_size": 48},
-            {"type": "UHDDegradation", "degradation": {"type": "rain"}},
+            {"type": "UHDDegradation", "degradation": degradation},
             {"type": "PackInputs"},
         ]
     )

@@ -1,6 +1,7 @@
 """``glsgn synthesize``: the same bytes for the same seed, and nothing lost or half-written."""
 
 import filecmp
+import hashlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from conftest import BIN, run_command
 from PIL import Image
 
 from glsgn_plugins.commands.glsgn import main
+from glsgn_plugins.data.datasets import UHR4KDataset
 from glsgn_plugins.data.images import png, read_image
 from glsgn_plugins.data.making import parameters_of
 from glsgn_plugins.demo import photo
@@ -47,10 +49,12 @@ def synthesize(kind, clean, out, *more):
     return main(["synthesize", kind, "--clean", str(clean), "--out", str(out), *more])
 
 
+@pytest.mark.parametrize("preset", ["real", "plain"])
 @pytest.mark.parametrize("kind", ["rain", "reflection", "haze"])
-def test_inputs_come_back_from_the_metadata_to_the_bit(kind, clean, tmp_path, capsys):
+def test_pairs_come_back_from_the_metadata_to_the_bit(kind, preset, clean, tmp_path, capsys):
     out = tmp_path / "set"
-    assert synthesize(kind, clean, out, "--per-image", "2", "--seed", "9", "--workers", "1") == 0
+    more = ("--per-image", "2", "--seed", "9", "--workers", "1", "--preset", preset)
+    assert synthesize(kind, clean, out, *more) == 0
     assert "8 pairs of 4 photographs" in capsys.readouterr().out
     assert sorted(p.name for p in out.iterdir()) == ["gt", "lq", "metadata.json"]
     metadata = json.loads((out / "metadata.json").read_text(encoding="utf-8"))
@@ -59,17 +63,20 @@ def test_inputs_come_back_from_the_metadata_to_the_bit(kind, clean, tmp_path, ca
     lights = set()
     for pair in metadata["pairs"]:
         lq, gt = (read_image(out / side / pair["name"]) for side in ("lq", "gt"))
-        assert np.array_equal(gt, read_image(clean / pair["photograph"]))
+        photograph = read_image(clean / pair["photograph"])
         assert gt.dtype == (np.uint16 if pair["photograph"] == "deep.png" else np.uint8)
         companion = pair["companion"] and read_image(clean / pair["companion"])
         assert (companion is not None) == (kind == "reflection")
         assert pair["companion"] != pair["photograph"]
-        again = parameters_of(metadata, pair).apply(gt, companion)
-        assert again.dtype == lq.dtype
-        assert np.array_equal(again, lq)
-        assert not np.array_equal(lq, gt)
+        again = parameters_of(metadata, pair).pair(photograph, companion)
+        assert again[0].dtype == lq.dtype
+        assert np.array_equal(again[0], lq)
+        assert np.array_equal(again[1], gt)
+        if preset == "plain":
+            assert np.array_equal(gt, photograph)
+            assert not np.array_equal(lq, gt)
         lights.add(json.dumps(pair["parameters"]))
-        if kind == "haze":
+        if kind == "haze" and preset == "plain":
             assert pair["parameters"]["depth"] == "procedural"
     assert len(lights) == 8
 
@@ -141,9 +148,73 @@ def test_a_set_is_gone_on_with_not_mixed(clean, tmp_path, capsys):
     assert "holds other files" in capsys.readouterr().err
 
 
+def test_sets_of_before_there_were_presets_are_made_again_to_the_byte(tmp_path):
+    """Sets that the code of commit c757c4c made: its metadata, and a hash of each file."""
+    clean = tmp_path / "photographs"
+    clean.mkdir()
+    for name in ("coffee.png", "rocket.jpg"):
+        part = read_image(photo(name))[:96, :128]
+        (clean / Path(name).with_suffix(".png")).write_bytes(png(part))
+    deep = read_image(photo("chelsea.png"))[:64, :80].astype(np.uint16) * 257
+    (clean / "deep.png").write_bytes(png(deep))
+    sets = json.loads((Path(__file__).parent / "data/plain_sets.json").read_text())
+    for kind, old in sets.items():
+        out = tmp_path / kind
+        # What it takes up is a set of that time, with all but one of its pairs.
+        more = ("--range", "veil", "0", "0.4") if kind == "rain" else ()
+        more = (*more, "--per-image", "2", "--seed", "7", "--workers", "1", "--preset", "plain")
+        assert synthesize(kind, clean, out, *more) == 0
+        new = json.loads((out / "metadata.json").read_text())
+        for pair, before in zip(new["pairs"], old["metadata"]["pairs"], strict=True):
+            assert {key: pair[key] for key in before} == before
+        for pair in old["metadata"]["pairs"]:
+            companion = pair["companion"] and read_image(clean / pair["companion"])
+            photograph = read_image(clean / pair["photograph"])
+            again = parameters_of(old["metadata"], pair).apply(photograph, companion)
+            assert np.array_equal(again, read_image(out / "lq" / pair["name"]))
+        (out / "metadata.json").write_text(json.dumps(old["metadata"]))
+        (out / "lq/coffee_1.png").unlink()
+        assert synthesize(kind, clean, out, *more) == 0
+        made = {
+            path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in out.rglob("*.png")
+        }
+        assert set(made) == set(old["sha256"])
+        if {**old["metadata"]["versions"], "glsgn-plugins": ""} == {
+            **new["versions"],
+            "glsgn-plugins": "",
+        }:
+            assert made == old["sha256"]
+
+
+@pytest.mark.parametrize("kind", ["rain", "reflection"])
+def test_a_layout_of_two_splits_is_what_its_dataset_reads(kind, clean, tmp_path):
+    subset = "rain" if kind == "rain" else "syn"
+    layout = "UHR4K-Rain" if kind == "rain" else "UHR4K-Syn"
+    more = ("--layout", layout, "--per-image", "2", "--workers", "2")
+    assert synthesize(kind, clean, tmp_path / "set", *more) == 0
+    found = {
+        split: UHR4KDataset(str(tmp_path / "set"), subset, split).pairs
+        for split in ("train", "test")
+    }
+    assert (len(found["train"]), len(found["test"])) == (6, 2)
+    metadata = json.loads((tmp_path / "set/metadata.json").read_text(encoding="utf-8"))
+    assert metadata["settings"]["layout"] == layout
+    used = {"train": set(), "test": set()}
+    for pair in metadata["pairs"]:
+        names = {path.lq.name for path in found[pair["split"]]}
+        assert pair["name"] in names
+        used[pair["split"]] |= {pair["photograph"], pair["companion"]} - {None}
+    # No photograph is in both, reflected ones neither: but for one that is alone in its split.
+    if kind == "rain":
+        assert not used["train"] & used["test"]
+    assert len({pair["photograph"] for pair in metadata["pairs"] if pair["split"] == "test"}) == 1
+
+
 def test_versions_of_a_photograph_share_their_truth(clean, tmp_path):
     out = tmp_path / "set"
-    assert synthesize("haze", clean, out, "--per-image", "3", "--workers", "1") == 0
+    more = ("--per-image", "3", "--workers", "1", "--preset", "plain")
+    assert synthesize("haze", clean, out, *more) == 0
     truths = [(out / "gt" / f"coffee_{k}.png").stat() for k in range(3)]
     assert len({truth.st_ino for truth in truths}) == 1
 
@@ -171,13 +242,17 @@ def test_depth_maps_and_reflected_photographs_of_other_folders(clean, tmp_path):
         to = (depth / path.relative_to(clean)).with_suffix(".npy")
         to.parent.mkdir(parents=True, exist_ok=True)
         np.save(to, np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4))
-    assert synthesize("haze", clean, tmp_path / "h", "--depth", str(depth), "--workers", "1") == 0
-    metadata = json.loads((tmp_path / "h/metadata.json").read_text())
-    for pair in metadata["pairs"]:
-        assert pair["parameters"]["depth"] == "given"
-        gt, lq = (read_image(tmp_path / "h" / side / pair["name"]) for side in ("gt", "lq"))
-        given = np.load(depth / pair["companion"])
-        assert np.array_equal(parameters_of(metadata, pair).apply(gt, given), lq)
+    for preset in ("plain", "real"):
+        out = tmp_path / preset
+        more = ("--depth", str(depth), "--workers", "1", "--preset", preset)
+        assert synthesize("haze", clean, out, *more) == 0
+        metadata = json.loads((out / "metadata.json").read_text())
+        for pair in metadata["pairs"]:
+            assert preset == "real" or pair["parameters"]["depth"] == "given"
+            lq, photograph = out / "lq" / pair["name"], clean / pair["photograph"]
+            given = np.load(depth / pair["companion"])
+            again = parameters_of(metadata, pair).pair(read_image(photograph), given)
+            assert np.array_equal(again[0], read_image(lq))
 
     other = tmp_path / "other"
     other.mkdir()
@@ -237,9 +312,15 @@ def test_a_full_disk_says_so_and_leaves_whole_files(clean, tmp_path):
     ("more", "said"),
     [
         (["--clean", "nowhere"], "nowhere: no such folder"),
-        (["--range", "rainy", "0", "1"], "degradation.rainy (rain)"),
+        (["--range", "rainy", "0", "1"], "degradation.rainy (rain, preset real)"),
         (["--range", "veil", "0", "much"], "--range veil 0 much: expected two numbers"),
-        (["--range", "veil", "0.5", "7"], "veil: expected numbers from 0 to 1"),
+        (["--range", "cover", "0.5", "7"], "rain: cover: expected numbers from 0 to 1"),
+        (["--share", "identity", "2"], "preset real: identity: expected one number from 0 to 1"),
+        (["--share", "identity", "few"], "--share: expected a name and a number"),
+        (["--preset", "reel"], "Did you mean 'real'"),
+        (["--preset", "plain", "--share", "identity", "0"], "degradation.identity (rain, "),
+        (["--layout", "UHR4K-Syn"], "layout UHR4K-Syn is of reflection, not of rain"),
+        (["--layout", "UHR4K-Rian"], "Did you mean 'UHR4K-Rain'"),
         (["--per-image", "0"], "--per-image: expected 1 or more"),
         (["--seed", "-3"], "--seed: expected 0 or more"),
         (["--depth", "."], "only for the degradation 'haze'"),

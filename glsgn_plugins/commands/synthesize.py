@@ -16,10 +16,26 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "synthesize",
         help="make a paired set from clean photographs",
-        description="Writes lq/, gt/ and metadata.json. An interrupted run goes on where it "
-        "stopped. The same seed gives the same bytes, however many workers there are.",
+        description="Writes lq/, gt/ and metadata.json. With the preset real, truths may differ "
+        "from the photographs: what comes through the glass, what the camera made of it. An "
+        "interrupted run goes on where it stopped. The same seed gives the same bytes, however "
+        "many workers there are.",
     )
     parser.add_argument("degradation", choices=("rain", "reflection", "haze"))
+    parser.add_argument(
+        "--preset",
+        default="real",
+        metavar="NAME",
+        help="real (the default): as photographs show it, with clean ones and cameras; plain: "
+        "the degradation alone, as before there were presets",
+    )
+    parser.add_argument(
+        "--layout",
+        default="synthesized",
+        metavar="NAME",
+        help="UHR4K-Rain (of rain) or UHR4K-Syn (of reflection): train/ and test/ as UHR4KDataset "
+        "reads them, a tenth of the photographs for the test",
+    )
     parser.add_argument("--clean", required=True, metavar="DIR", help="clean photographs")
     parser.add_argument("--out", required=True, metavar="DIR", type=Path, help="the set's folder")
     parser.add_argument("--per-image", type=int, default=1, metavar="N", help="versions of each")
@@ -41,8 +57,15 @@ def add_to(commands: Any) -> None:
         action="append",
         default=[],
         metavar=("NAME", "LOW", "HIGH"),
-        help="another range of a parameter, e.g. --range veil 0 0.3 (see the classes Rain, "
-        "Reflection and Haze)",
+        help="another range of a parameter, e.g. --range veil 0 0.3 (docs/data.md lists them)",
+    )
+    parser.add_argument(
+        "--share",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "SHARE"),
+        help="how many of the pairs have something, 0 to 1, e.g. --share identity 0",
     )
     parser.set_defaults(run=run)
 
@@ -67,6 +90,13 @@ def _ranges(given: list[list[str]]) -> dict[str, list[float]]:
     return ranges
 
 
+def _shares(given: list[list[str]]) -> dict[str, float]:
+    try:
+        return {name: float(share) for name, share in given}
+    except ValueError:
+        raise InputError("--share: expected a name and a number, e.g. identity 0") from None
+
+
 def run(args: argparse.Namespace) -> int:
     """Make the set; exit code 1 where photographs had to be left out."""
     from tqdm import tqdm
@@ -80,12 +110,18 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--seed: expected 0 or more")
     settings = Settings(
         clean=args.clean,
-        degradation={"type": args.degradation, **_ranges(args.range)},
+        degradation={
+            "type": args.degradation,
+            "preset": args.preset,
+            **_ranges(args.range),
+            **_shares(args.share),
+        },
         per_image=args.per_image,
         seed=args.seed,
         size=args.size,
         reflections=args.reflections,
         depth=args.depth,
+        layout=args.layout,
     )
     count = len(plan(settings.synthesis()))
     problems = []

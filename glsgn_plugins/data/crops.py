@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,16 @@ class Window(NamedTuple):
 
     def cut(self, image: Image) -> Image:
         """What the window shows of the photograph, ``(*size, C)``; a view where nothing scales."""
+        scale = self.height / image.shape[0]
+        if scale < 1 and max(self.size) < scale * max(image.shape[:2]) / 2:
+            # A small part of it: the rest needn't be scaled down. Within half a pixel.
+            starts = (round(self.top / scale), round(self.left / scale))
+            rows, cols = (
+                slice(min(first, have - 1), min(first + max(1, round(side / scale)), have))
+                for first, side, have in zip(starts, self.size, image.shape)
+            )
+            to = self.size[::-1]
+            return np.asarray(cv2.resize(image[rows, cols], to, interpolation=cv2.INTER_AREA))
         if image.shape[:2] != (self.height, self.width):
             to = (self.width, self.height)
             image = np.asarray(cv2.resize(image, to, interpolation=cv2.INTER_AREA))
@@ -49,6 +60,9 @@ class Crops:
         scene_share: Share of the crops, 0 to 1, that show the largest square of the photograph
             scaled down to ``gt_size`` instead of a part at full size, so that the global pathway
             sees whole scenes in training, too. (Our choice.)
+        resize: Lowest and highest size to which photographs are scaled down before a part is cut
+            out, above 0 to 1: one network is to know large photographs and small ones. Never so
+            far that a crop wouldn't fit.
         use_hflip: Flip every other crop left to right.
         use_rot: Flip every other crop top to bottom, and exchange rows and columns of every other.
         crops_per_image: Crops from each image that is decoded. That many samples in a row of a
@@ -62,6 +76,7 @@ class Crops:
 
     gt_size: int | None = None
     scene_share: float = 0.0
+    resize: tuple[float, float] = (1.0, 1.0)
     use_hflip: bool = False
     use_rot: bool = False
     crops_per_image: int = 1
@@ -76,6 +91,13 @@ class Crops:
             raise InputError(f"seed: expected a whole number from 0 up, got {self.seed!r}")
         if not isinstance(self.scene_share, (int, float)) or not 0 <= self.scene_share <= 1:
             raise InputError(f"scene_share: expected 0 to 1, got {self.scene_share!r}")
+        if (
+            not isinstance(self.resize, Sequence)
+            or len(self.resize) != 2
+            or not all(isinstance(side, (int, float)) for side in self.resize)
+            or not 0 < self.resize[0] <= self.resize[1] <= 1
+        ):
+            raise InputError(f"resize: expected [low, high], above 0 to 1, got {self.resize!r}")
 
     def window(self, height: int, width: int, path: Path, rng: np.random.Generator) -> Window:
         """Draw a crop of a photograph.
@@ -93,6 +115,11 @@ class Crops:
             )
         if rng.random() < self.scene_share:
             scale = size / min(height, width)
+            height, width = max(size, round(height * scale)), max(size, round(width * scale))
+        elif self.resize[0] < 1:
+            # Evenly over ratios: as many between a third and a half as between a half and 3/4.
+            low, high = (max(bound, size / min(height, width)) for bound in self.resize)
+            scale = float(low * (high / low) ** rng.random())
             height, width = max(size, round(height * scale)), max(size, round(width * scale))
         top, left = (int(rng.integers(side - size + 1)) for side in (height, width))
         return Window(height, width, top, left, (size, size))

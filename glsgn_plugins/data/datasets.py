@@ -229,13 +229,14 @@ class UHDSynthesisDataset(_Photographs):
     ) -> tuple[Path, Image, NDArray[Any] | None]:
         path = self.synthesis.photographs[index]
         companion = self.synthesis.companion(path, rng)
-        return path, read_image(path), self.synthesis.read_companion(companion)
+        image = read_image(path)
+        return path, image, self.synthesis.read_companion(companion, image)
 
     def _sample(
         self, decoded: tuple[Path, Image, NDArray[Any] | None], rng: np.random.Generator
     ) -> tuple[Image, Image, Path, Path]:
         path, image, companion = decoded
         window = self.crops.window(image.shape[0], image.shape[1], path, rng)
-        gt = window.cut(image)
-        lq = self.synthesis.sample(rng).apply(gt, companion, window.place)
+        parameters = self.synthesis.sample(rng)
+        lq, gt = parameters.pair(window.cut(image), companion, window.place)
         return lq, gt, path, path

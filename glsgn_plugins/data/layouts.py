@@ -1,216 +1,32 @@
-"""Where public sets keep their inputs and truths, and pairing the files of a folder.
+"""Where public sets keep their inputs and truths.
 
-The forms are those that the sets' own READMEs and loaders show (design notes, C.1 and C.2); where
-sources disagree, each is listed. The UHR4K sets were never released: their form is our choice, and
-what ``glsgn synthesize`` writes.
+The forms are those that the sets' own READMEs and loaders show (design notes, C.1 and C.2; the
+repositories UCLA-VMG/GT-RAIN, yunguo224/LHP-Rain, caijie0620/OpenRR-5k, CastleChen339/DehazeXL);
+where sources disagree, each is listed. The UHR4K sets were never released: their form is our
+choice, and what ``glsgn synthesize`` writes.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from glsgn_plugins.data.crops import Image, middle
-from glsgn_plugins.data.images import image_files, read_image
+from glsgn_plugins.data.forms import (
+    FirstOf,
+    Form,
+    Pair,
+    Pairing,
+    Patterns,
+    RecordList,
+    TextList,
+    read_pair,
+)
 from glsgn_plugins.errors import InputError, unknown_name
 
 SHOWN = 5
 """Files that a message names before it only counts."""
-
-
-class Pair(NamedTuple):
-    """An input and its truth; many inputs may share one truth."""
-
-    lq: Path
-    gt: Path
-
-
-def read_pair(pair: Pair, crop_gt: bool) -> tuple[Image, Image]:
-    """Decode a pair.
-
-    Args:
-        pair: Its files.
-        crop_gt: The truth may be larger than the input, which shows its middle.
-
-    Returns:
-        Input and truth, ``(H, W, 3)`` of one size, RGB, uint8 or uint16 each.
-
-    Raises:
-        InputError: A file can't be used, or the sizes differ.
-    """
-    lq, gt = read_image(pair.lq), read_image(pair.gt)
-    if crop_gt:
-        gt = middle(gt, (lq.shape[0], lq.shape[1]))
-    if lq.shape != gt.shape:
-        raise InputError(
-            f"{pair.lq}: {lq.shape[1]}x{lq.shape[0]} pixels, but its truth {pair.gt} has "
-            f"{gt.shape[1]}x{gt.shape[0]}; they must match"
-        )
-    return lq, gt
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """What was found in a folder.
-
-    Attributes:
-        pairs: In the order of the inputs' names.
-        without_gt: Inputs that have no truth.
-        without_lq: Truths that no input belongs to.
-    """
-
-    pairs: tuple[Pair, ...]
-    without_gt: tuple[Path, ...] = ()
-    without_lq: tuple[Path, ...] = ()
-
-    def problems(self) -> Iterator[str]:
-        """A line for each file without its partner."""
-        for path in self.without_gt:
-            yield f"{path}: an input without its truth"
-        for path in self.without_lq:
-            yield f"{path}: a truth without an input"
-
-
-@dataclass(frozen=True)
-class Patterns:
-    """Pairs by their names.
-
-    A pattern is a path below the set's folder without its extension. ``{field}`` stands for a part
-    of a name that input and truth share, ``*`` for any other; neither crosses a ``/``.
-    ``hazy/{scene}_*`` and ``clear/{scene}`` pair ``hazy/1400_2.png`` with ``clear/1400.png``.
-
-    Raises:
-        InputError: Input and truth have other fields, or none.
-    """
-
-    lq: str
-    gt: str
-
-    def __post_init__(self) -> None:
-        lq, gt = (sorted(set(re.findall(r"{(\w+)}", p))) for p in (self.lq, self.gt))
-        if not lq or lq != gt:
-            raise InputError(
-                f"patterns lq '{self.lq}' and gt '{self.gt}': expected the same {{fields}} in "
-                "both, such as lq: hazy/{scene}_* and gt: clear/{scene}"
-            )
-
-    def find(self, root: Path) -> Pairing:
-        """Pair what is below ``root``; nothing found is no error."""
-        inputs, truths = _matches(root, self.lq), _matches(root, self.gt)
-        by_key: dict[tuple[str, ...], Path] = {}
-        for path, key in truths:
-            if key in by_key:
-                raise InputError(
-                    f"{path}: the same truth as {by_key[key]} by its name; remove one of them"
-                )
-            by_key[key] = path
-        pairs = tuple(Pair(path, by_key[key]) for path, key in inputs if key in by_key)
-        used = {pair.gt for pair in pairs}
-        return Pairing(
-            pairs,
-            tuple(path for path, key in inputs if key not in by_key),
-            tuple(path for path, _ in truths if path not in used),
-        )
-
-
-def _matches(root: Path, pattern: str) -> list[tuple[Path, tuple[str, ...]]]:
-    """Images that a pattern matches, each with its fields in alphabetical order."""
-    parts = re.split(r"({\w+}|\*)", pattern)
-    seen: set[str] = set()
-    expression = ""
-    for part in parts:
-        field = part[1:-1] if part.startswith("{") else ""
-        if part == "*":
-            expression += "[^/]*?"
-        elif field in seen:
-            expression += f"(?P={field})"
-        elif field:
-            seen.add(field)
-            expression += f"(?P<{field}>[^/]+?)"
-        else:
-            expression += re.escape(part)
-    fixed = re.split(r"[{*]", pattern)[0].rpartition("/")[0]
-    found = []
-    for path in image_files(root / fixed):
-        inner = path.relative_to(root)
-        match = re.fullmatch(expression, inner.with_name(inner.stem).as_posix())
-        if match:
-            fields = match.groupdict()
-            found.append((path, tuple(fields[name] for name in sorted(fields))))
-    return found
-
-
-@dataclass(frozen=True)
-class RecordList:
-    """Pairs by a JSON list of records, beside the folders that its keys name (UHD4K-RR)."""
-
-    file: str
-    lq: str
-    gt: str
-
-    def find(self, root: Path) -> Pairing:
-        """Pair what the list names; no list is no error."""
-        listing = root / self.file
-        if not listing.is_file():
-            return Pairing(())
-        try:
-            records = json.loads(listing.read_text(encoding="utf-8"))
-            named = [
-                Pair(
-                    listing.parent / self.lq / record[self.lq],
-                    listing.parent / self.gt / record[self.gt],
-                )
-                for record in records
-            ]
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(
-                f"{listing}: expected a JSON list of records with the keys '{self.lq}' and "
-                f"'{self.gt}' ({type(error).__name__}: {error})"
-            ) from None
-        return _listed(named, (listing.parent / self.lq, listing.parent / self.gt))
-
-
-@dataclass(frozen=True)
-class TextList:
-    """Pairs by a text file with an input and its truth on each line (SPA-Data)."""
-
-    file: str
-
-    def find(self, root: Path) -> Pairing:
-        """Pair what the list names; no list is no error."""
-        listing = root / self.file
-        if not listing.is_file():
-            return Pairing(())
-        named = []
-        for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
-            names = line.split()
-            if names and len(names) != 2:
-                raise InputError(
-                    f"{listing}, line {number}: expected an input and its truth, found '{line}'"
-                )
-            if names:
-                # The paths of SPA-Data's lists begin with a slash.
-                named.append(Pair(*(listing.parent / name.lstrip("/") for name in names)))
-        return _listed(named, ())
-
-
-def _listed(named: Sequence[Pair], folders: Sequence[Path]) -> Pairing:
-    """Named pairs whose files are there; and files of the folders that nothing names."""
-    missing = [path for pair in named for path in pair if not path.is_file()]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(f"{missing[0]}{more}: in the set's list, but not there; copy it again")
-    known = {path for pair in named for path in pair}
-    extra = [[path for path in image_files(f) if path not in known] for f in folders] or [[], []]
-    return Pairing(tuple(named), tuple(extra[0]), tuple(extra[1]))
-
-
-Form = Patterns | RecordList | TextList
 
 
 @dataclass(frozen=True)
@@ -247,6 +63,8 @@ class Layout:
 
 
 def _shown(form: Form) -> str:
+    if isinstance(form, FirstOf):
+        return " or ".join(_shown(one) for one in form.forms)
     if isinstance(form, Patterns):
         return f"{form.lq} with {form.gt}"
     return form.file
@@ -297,6 +115,20 @@ def _reflections(size: str) -> dict[str, tuple[Form, ...]]:
         split: (*(RecordList(file, *layers) for file in files), *_same_names(f"{split}/", layers))
         for split, files in lists.items()
     }
+
+
+def _frames(*prefixes: str) -> tuple[Form, ...]:
+    """GT-RAIN: scenes of rainy frames; the truth is the frame's own, in most scenes the first."""
+    names = [f"{prefix}{{scene}}/{{name}}" for prefix in prefixes]
+    return tuple(
+        FirstOf(
+            (
+                Patterns(f"{name}-R-{{frame}}", f"{name}-C-{{frame}}"),
+                Patterns(f"{name}-R-*", f"{name}-C-000"),
+            )
+        )
+        for name in names
+    )
 
 
 INPUT_GT = ("input", "gt")
@@ -366,6 +198,25 @@ LAYOUTS: dict[str, Layout] = {
         }
     ),
     "Haze4K": Layout({split: _scenes(f"{split}/") for split in ("train", "test")}),
+    "8KDehaze": Layout({"all": (Patterns("cloud_L*/{name}", "clear/{name}"),)}),
+    "GT-RAIN": Layout(
+        {s: _frames(f"GT-RAIN_{s}/", f"{s}/") for s in ("train", "val", "test")},
+    ),
+    "LHP-Rain": Layout(_by_split(INPUT_GT, ("input", "target"))),
+    "OpenRR-5k": Layout(
+        {
+            "train": tuple(
+                form
+                for folder in ("train_5000/", "OpenRR-5k_train/", "train/")
+                for form in _same_names(folder, LAYERS, ("blended", "transmission"))
+            ),
+            "val": (
+                *_same_names("OpenRR-5k_val/", LAYERS),
+                *_same_names("val_300_", ("blended", "transmission")),
+                *_same_names("val/", LAYERS, ("blended", "transmission")),
+            ),
+        }
+    ),
 }
 """Named layouts of public sets; a set's folder is the one that its archive unpacks to."""
 
@@ -454,6 +305,7 @@ def unpaired(pairing: Pairing, root: Path) -> InputError | None:
 
 __all__ = [
     "LAYOUTS",
+    "FirstOf",
     "Layout",
     "Pair",
     "Pairing",
@@ -462,5 +314,6 @@ __all__ = [
     "TextList",
     "find_layouts",
     "find_pairs",
+    "read_pair",
     "unpaired",
 ]

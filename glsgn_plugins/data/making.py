@@ -1,8 +1,8 @@
 """Making a paired set from clean photographs: the same bytes for the same seed, whole or absent.
 
-Below the set's folder: ``lq/`` and ``gt/`` with equal names, and ``metadata.json``. While it is
-being made, what is known of each finished pair lies in ``.unfinished/``, so that a run that was
-killed goes on where it stopped.
+Below the set's folder: ``lq/`` and ``gt/`` with equal names, or these in ``train/`` and ``test/``,
+and ``metadata.json``. While it is being made, what is known of each finished pair lies in
+``.unfinished/``, so that a run that was killed goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -26,15 +26,20 @@ from numpy.typing import NDArray
 from glsgn_plugins import __version__
 from glsgn_plugins.data.crops import middle
 from glsgn_plugins.data.images import png, read_image
-from glsgn_plugins.data.synthesis import Synthesis, make_degradation
-from glsgn_plugins.degradations import PARAMETERS, Parameters
-from glsgn_plugins.errors import InputError
+from glsgn_plugins.data.synthesis import Synthesis, options_of
+from glsgn_plugins.degradations import PARAMETERS, Parameters, RealParameters
+from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.writing import write_whole
 
 METADATA = "metadata.json"
 UNFINISHED = ".unfinished"
 SETTINGS = "settings.json"
 SIDES = ("lq", "gt")
+PLAIN_LAYOUT = "synthesized"
+SPLIT_LAYOUTS = {"UHR4K-Rain": "rain", "UHR4K-Syn": "reflection"}
+"""Layouts of two splits, and the degradation that each is of."""
+TEST_SHARE = 0.1
+"""Of the photographs, in layouts of two splits; our choice, the paper's isn't public."""
 
 Missing = list[tuple[int, str]]
 """Numbers and names of the versions of a photograph that are still to be made."""
@@ -52,7 +57,11 @@ class Settings:
         size: Longer and shorter side to which photographs are brought, in pixels: scaled down to
             cover it, and its middle cut out; ``None`` leaves them as they are.
         reflections: Folder of photographs to be reflected; by default ``clean``.
-        depth: Folder of depth maps; by default depth is procedural.
+        depth: Folder of depth maps; by default depth is made up.
+        layout: ``synthesized``, or one of :data:`SPLIT_LAYOUTS`.
+
+    Raises:
+        InputError: The layout is of another degradation.
     """
 
     clean: str
@@ -62,6 +71,17 @@ class Settings:
     size: tuple[int, int] | None = None
     reflections: str | None = None
     depth: str | None = None
+    layout: str = PLAIN_LAYOUT
+
+    def __post_init__(self) -> None:
+        if self.layout not in (PLAIN_LAYOUT, *SPLIT_LAYOUTS):
+            raise unknown_name("layout", self.layout, [PLAIN_LAYOUT, *SPLIT_LAYOUTS])
+        kind = SPLIT_LAYOUTS.get(self.layout, self.degradation["type"])
+        if kind != self.degradation["type"]:
+            raise InputError(
+                f"layout {self.layout} is of {kind}, not of {self.degradation['type']}; leave it "
+                f"out, or synthesize {kind}"
+            )
 
     def synthesis(self) -> Synthesis:
         """The photographs and their degradation.
@@ -79,31 +99,45 @@ class Job:
     Attributes:
         photograph: Its file.
         stem: Of the names of the files that are made; several versions get a number after it.
+        split: ``train`` or ``test``; empty where the layout has none.
     """
 
     photograph: Path
     stem: str
+    split: str
 
     def names(self, per_image: int) -> list[str]:
         """Stems of the pairs."""
         return [self.stem] if per_image == 1 else [f"{self.stem}_{k}" for k in range(per_image)]
 
 
-def plan(synthesis: Synthesis) -> list[Job]:
+def plan(synthesis: Synthesis, layout: str = PLAIN_LAYOUT) -> list[Job]:
     """A job for each photograph; folders become part of the names, so that all are different.
+
+    All versions of a photograph are in one split. Which one follows from its name, so that it
+    stays there when others are added; a test split has one photograph at least.
 
     Raises:
         InputError: Two photographs would get one name.
     """
     jobs: dict[str, Job] = {}
+    places = {path: _name_digest(synthesis, path) for path in synthesis.photographs}
+    most = max(bytes([round(256 * TEST_SHARE)]), min(places.values()))
     for path in synthesis.photographs:
         stem = "_".join(path.relative_to(synthesis.root).with_suffix("").parts)
         if stem in jobs:
             raise InputError(
                 f"{path} and {jobs[stem].photograph}: both would be named '{stem}'; rename one"
             )
-        jobs[stem] = Job(path, stem)
+        split = "test" if places[path] <= most else "train"
+        jobs[stem] = Job(path, stem, split if layout in SPLIT_LAYOUTS else "")
     return list(jobs.values())
+
+
+def _name_digest(synthesis: Synthesis, photograph: Path) -> bytes:
+    """Of a photograph's name: what random numbers follow from."""
+    name = photograph.relative_to(synthesis.root).as_posix()
+    return hashlib.sha256(os.fsencode(name)).digest()
 
 
 def make(out: Path, settings: Settings, workers: int) -> Iterator[str | None]:
@@ -122,7 +156,7 @@ def make(out: Path, settings: Settings, workers: int) -> Iterator[str | None]:
         InputError: The settings don't do, ``out`` holds another set, or nothing can be written.
     """
     synthesis = settings.synthesis()
-    jobs = plan(synthesis)
+    jobs = plan(synthesis, settings.layout)
     _start(out, settings)
     return _make_missing(out, settings, workers, synthesis, jobs)
 
@@ -136,7 +170,8 @@ def _make_missing(
         missing = [
             (k, name)
             for k, name in enumerate(job.names(settings.per_image))
-            if name not in known or not all(_image(out, side, name).is_file() for side in SIDES)
+            if name not in known
+            or not all(_image(out, job, side, name).is_file() for side in SIDES)
         ]
         if missing:
             todo.append((job, missing))
@@ -144,14 +179,14 @@ def _make_missing(
             yield None
     if workers <= 1 or len(todo) <= 1:
         for job, missing in todo:
-            yield _make_pairs(out, settings, synthesis, job, missing)
+            yield _make_pairs(out, settings, synthesis, job, _beside(job, jobs), missing)
     else:
-        yield from _share_out(out, settings, todo, workers)
+        yield from _share_out(out, settings, todo, jobs, workers)
     _finish(out, settings, [name for job in jobs for name in job.names(settings.per_image)])
 
 
 def _share_out(
-    out: Path, settings: Settings, todo: list[tuple[Job, Missing]], workers: int
+    out: Path, settings: Settings, todo: list[tuple[Job, Missing]], jobs: list[Job], workers: int
 ) -> Iterator[str | None]:
     # Forked from here they might inherit locks of OpenCV's threads; spawned, each would import
     # torch again, which takes seconds.
@@ -161,7 +196,9 @@ def _share_out(
         context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(min(workers, len(todo)), context, _start_worker, (out, settings))
     try:
-        futures = [pool.submit(_make_in_worker, job, missing) for job, missing in todo]
+        futures = [
+            pool.submit(_make_in_worker, job, _beside(job, jobs), missing) for job, missing in todo
+        ]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
@@ -182,12 +219,22 @@ def _start_worker(out: Path, settings: Settings) -> None:
 _in_worker: tuple[Path, Settings, Synthesis]
 
 
-def _make_in_worker(job: Job, missing: Missing) -> str | None:
-    return _make_pairs(*_in_worker, job, missing)
+def _beside(job: Job, jobs: list[Job]) -> list[Path]:
+    """Photographs that may be reflected in one: none of the other split."""
+    return [other.photograph for other in jobs if other.split == job.split]
+
+
+def _make_in_worker(job: Job, beside: list[Path], missing: Missing) -> str | None:
+    return _make_pairs(*_in_worker, job, beside, missing)
 
 
 def _make_pairs(
-    out: Path, settings: Settings, synthesis: Synthesis, job: Job, missing: Missing
+    out: Path,
+    settings: Settings,
+    synthesis: Synthesis,
+    job: Job,
+    beside: list[Path],
+    missing: Missing,
 ) -> str | None:
     """Write the missing pairs of a photograph; what is wrong with it, if anything is."""
     try:
@@ -197,19 +244,20 @@ def _make_pairs(
     except InputError as error:
         return str(error)
     photograph = job.photograph.relative_to(synthesis.root).as_posix()
-    gt = png(clean)
+    unchanged = png(clean)
     for k, name in missing:
         # By the name, so that adding photographs doesn't change what the others get.
-        digest = hashlib.sha256(os.fsencode(photograph)).digest()
-        rng = np.random.default_rng([settings.seed, k, *digest])
-        companion = synthesis.companion(job.photograph, rng)
+        rng = np.random.default_rng([settings.seed, k, *_name_digest(synthesis, job.photograph)])
+        companion = synthesis.companion(job.photograph, rng, beside)
         parameters = synthesis.sample(rng)
         try:
-            lq = parameters.apply(clean, synthesis.read_companion(companion))
+            lq, gt = parameters.pair(clean, synthesis.read_companion(companion, clean))
         except InputError as error:
             return f"{job.photograph}: {error}"
-        _write_gt(out, name, gt, job.names(settings.per_image)[0])
-        write_whole(_image(out, "lq", name), png(lq))
+        content = unchanged if gt is clean else png(gt)
+        first = job.names(settings.per_image)[0]
+        _write_gt(_image(out, job, "gt", name), content, _image(out, job, "gt", first))
+        write_whole(_image(out, job, "lq", name), png(lq))
         record = {
             "name": f"{name}.png",
             "photograph": photograph,
@@ -217,6 +265,8 @@ def _make_pairs(
             "seed": [settings.seed, k],
             "parameters": dataclasses.asdict(parameters),
         }
+        if job.split:
+            record["split"] = job.split
         _write_json(_note(out, name), record)
     return None
 
@@ -246,14 +296,14 @@ def bring_to(image: NDArray[Any], size: tuple[int, int], path: Path) -> NDArray[
     return np.ascontiguousarray(middle(image, (high, wide)))
 
 
-def _image(out: Path, side: str, name: str) -> Path:
-    return out / side / f"{name}.png"
+def _image(out: Path, job: Job, side: str, name: str) -> Path:
+    return out / job.split / side / f"{name}.png"
 
 
-def _write_gt(out: Path, name: str, content: bytes, first: str) -> None:
-    """Versions of one photograph share one file where the disk can do that."""
-    path, shared = _image(out, "gt", name), _image(out, "gt", first)
-    if path != shared and shared.is_file() and not path.exists():
+def _write_gt(path: Path, content: bytes, shared: Path) -> None:
+    """Versions of one photograph that have one truth share a file where the disk can do that."""
+    alike = path != shared and shared.is_file() and shared.read_bytes() == content
+    if alike and not path.exists():
         try:
             os.link(shared, path)
             return
@@ -267,8 +317,7 @@ def _record(settings: Settings) -> dict[str, Any]:
     record = dataclasses.asdict(settings)
     for folder in ("clean", "reflections", "depth"):
         del record[folder]
-    model = make_degradation(settings.degradation)
-    record["degradation"] = {"type": settings.degradation["type"], **dataclasses.asdict(model)}
+    record["degradation"] = options_of(settings.degradation)
     return dict(json.loads(json.dumps(record)))
 
 
@@ -281,6 +330,15 @@ def _read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: not metadata of a set ({error}); use another folder") from None
+
+
+def _with_defaults(settings: Any) -> Any:
+    """Settings of a set that may be older than presets and layouts, when there was one of each."""
+    try:
+        degradation = {"preset": "plain", **settings["degradation"]}
+        return {"layout": PLAIN_LAYOUT, **settings, "degradation": degradation}
+    except (TypeError, KeyError):
+        return settings
 
 
 def _note(out: Path, name: str) -> Path:
@@ -298,14 +356,15 @@ def _start(out: Path, settings: Settings) -> None:
             )
     record = _record(settings)
     for file in (out / METADATA, out / UNFINISHED / SETTINGS):
-        if file.is_file() and _read_json(file).get("settings") != record:
+        if file.is_file() and _with_defaults(_read_json(file).get("settings")) != record:
             raise InputError(
                 f"{out}: holds a set that was made with other settings (see {file}); use "
                 "another folder, or the same settings to go on with it"
             )
     try:
-        for folder in (*SIDES, UNFINISHED):
-            (out / folder).mkdir(parents=True, exist_ok=True)
+        splits = ("train", "test") if settings.layout in SPLIT_LAYOUTS else ("",)
+        for folder in (*(f"{split}/{side}" for split in splits for side in SIDES), UNFINISHED):
+            (out / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{error.filename}: can't be made ({error.strerror})") from None
     _write_json(out / UNFINISHED / SETTINGS, {"settings": record})
@@ -337,12 +396,15 @@ def _finish(out: Path, settings: Settings, names: list[str]) -> None:
 def parameters_of(metadata: dict[str, Any], pair: dict[str, Any]) -> Parameters:
     """The degradation of a pair, from ``metadata.json``.
 
-    ``parameters_of(metadata, pair).apply(gt, companion)`` is its input again, to the bit, with the
-    versions of numpy and OpenCV that the metadata names.
+    ``parameters_of(metadata, pair).pair(photograph, companion)`` is its input and truth again, to
+    the bit, with the versions of numpy and OpenCV that the metadata names. With the preset
+    ``plain`` truths are the photographs, so ``apply(gt, companion)`` is its input.
 
     Args:
         metadata: The file's content.
         pair: One of its ``pairs``.
     """
-    kind = PARAMETERS[metadata["settings"]["degradation"]["type"]]
-    return kind.from_record(pair["parameters"])
+    degradation = metadata["settings"]["degradation"]
+    if degradation.get("preset", "plain") == "plain":
+        return PARAMETERS[degradation["type"]].from_record(pair["parameters"])
+    return RealParameters.from_record(pair["parameters"])

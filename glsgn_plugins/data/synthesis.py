@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from glsgn_plugins.data.images import image_files, read_image
 from glsgn_plugins.degradations import (
     DEGRADATIONS,
+    PRESETS,
+    WEATHER,
     Degradation,
-    Haze,
     HazeParameters,
     Parameters,
-    Reflection,
+    Real,
 )
+from glsgn_plugins.degradations.depth import thumbnail
 from glsgn_plugins.errors import InputError, unknown_name
 
 
@@ -49,12 +51,13 @@ class Synthesis:
         dataroot_depth: str | Path | None = None,
     ) -> None:
         self.model = make_degradation(degradation)
+        kind = degradation["type"]
         self.root = Path(dataroot).expanduser()
         self.photographs = list_photographs(self.root)
         self._reflected: Sequence[Path] = ()
         self._depth: dict[Path, Path] = {}
         self._companion_root = self.root
-        if isinstance(self.model, Reflection):
+        if kind == "reflection":
             self._reflected = self.photographs
             if dataroot_reflection is not None:
                 self._companion_root = Path(dataroot_reflection).expanduser()
@@ -66,7 +69,7 @@ class Synthesis:
                 )
         elif dataroot_reflection is not None:
             raise InputError("dataroot_reflection: only for the degradation 'reflection'")
-        if isinstance(self.model, Haze) and dataroot_depth is not None:
+        if kind == "haze" and dataroot_depth is not None:
             self._companion_root = Path(dataroot_depth).expanduser()
             self._depth = _find_depth(self.photographs, self.root, self._companion_root)
         elif dataroot_depth is not None:
@@ -79,50 +82,92 @@ class Synthesis:
             return dataclasses.replace(parameters, depth="given")
         return parameters
 
-    def companion(self, photograph: Path, rng: np.random.Generator) -> Path | None:
-        """What a photograph is degraded with: another photograph, its depth map, or nothing."""
+    def companion(
+        self, photograph: Path, rng: np.random.Generator, beside: Sequence[Path] = ()
+    ) -> Path | None:
+        """What a photograph is degraded with: another photograph, its depth map, or nothing.
+
+        Args:
+            photograph: One of :attr:`photographs`.
+            rng: Draws the other one.
+            beside: Those of :attr:`photographs` that may be the other one; by default all. Where
+                reflected photographs are from a folder of their own, all of that.
+        """
         if self._depth:
             return self._depth[photograph]
         if not self._reflected:
             return None
-        first = int(rng.integers(len(self._reflected)))
-        chosen = self._reflected[first]
+        reflected = self._reflected
+        if len(beside) > 1 and reflected is self.photographs:
+            reflected = beside
+        first = int(rng.integers(len(reflected)))
+        chosen = reflected[first]
         if chosen != photograph:
             return chosen
-        return self._reflected[(first + 1) % len(self._reflected)]
+        return reflected[(first + 1) % len(reflected)]
 
     def companion_name(self, companion: Path) -> str:
         """Its path below its folder, with ``/`` whatever the system."""
         return companion.relative_to(self._companion_root).as_posix()
 
-    def read_companion(self, path: Path | None) -> NDArray[Any] | None:
-        """The companion's pixels: ``(H, W, 3)`` of a photograph, ``(H, W)`` of a depth map.
+    def read_companion(self, path: Path | None, photograph: NDArray[Any]) -> NDArray[Any] | None:
+        """The companion's pixels, or else the thumbnail of the photograph that depth is made of.
+
+        Args:
+            path: As of :meth:`companion`.
+            photograph: ``(H, W, 3)``, the whole of what is to be degraded.
+
+        Returns:
+            ``(H', W', 3)`` of a photograph or thumbnail, ``(H', W')`` of a depth map.
 
         Raises:
             InputError: The file can't be read.
         """
         if path is None:
-            return None
+            return thumbnail(photograph) if isinstance(self.model, Real) else None
         return _read_depth(path) if self._depth else read_image(path)
 
 
 def make_degradation(options: Mapping[str, Any]) -> Degradation:
-    """A :class:`~glsgn_plugins.degradations.Rain`, ``Reflection`` or ``Haze`` from its options.
+    """What degradations are drawn from, by its options.
+
+    Args:
+        options: ``type``: ``rain``, ``reflection`` or ``haze``; ``preset``: ``real`` (the default,
+            a :class:`~glsgn_plugins.degradations.Real`) or ``plain`` (a ``Rain``, ``Reflection``
+            or ``Haze``); and ranges or shares of these where others are wanted.
 
     Raises:
-        InputError: The type, or a key for it, doesn't exist, or a range isn't possible.
+        InputError: The type, the preset or a key doesn't exist, or a range isn't possible.
     """
     if not isinstance(options, Mapping) or "type" not in options:
         raise InputError(f"degradation: expected a mapping with a 'type', found {options!r}")
-    ranges = {key: value for key, value in options.items() if key != "type"}
-    if options["type"] not in DEGRADATIONS:
-        raise unknown_name("degradation.type", options["type"], DEGRADATIONS)
-    model = DEGRADATIONS[options["type"]]
-    known = [field.name for field in dataclasses.fields(model)]
-    for key in ranges:
+    given = dict(options)
+    kind, preset = given.pop("type"), given.pop("preset", PRESETS[0])
+    if kind not in DEGRADATIONS:
+        raise unknown_name("degradation.type", kind, DEGRADATIONS)
+    if preset not in PRESETS:
+        raise unknown_name("degradation.preset", preset, PRESETS)
+    plain = preset == "plain"
+    model = DEGRADATIONS[kind] if plain else WEATHER[kind][0]
+    ranges = [field.name for field in dataclasses.fields(model)]
+    known = ranges if plain else [*ranges, *Real.SHARES]
+    for key in given:
         if key not in known:
-            raise unknown_name(f"degradation.{key} ({options['type']})", key, known)
-    return model(**ranges)
+            raise unknown_name(f"degradation.{key} ({kind}, preset {preset})", key, known)
+    if plain:
+        return DEGRADATIONS[kind](**given)
+    weather = WEATHER[kind][0](**{key: given.pop(key) for key in ranges if key in given})
+    return Real(kind, weather, **given)
+
+
+def options_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of :func:`make_degradation`, with every range and share that they stand for."""
+    model = make_degradation(options)
+    named = {"type": options["type"], "preset": options.get("preset", PRESETS[0])}
+    if not isinstance(model, Real):
+        return {**named, **dataclasses.asdict(model)}
+    shares = {name: getattr(model, name) for name in sorted(Real.SHARES)}
+    return {**named, **shares, **dataclasses.asdict(model.weather)}
 
 
 def list_photographs(root: Path) -> tuple[Path, ...]:

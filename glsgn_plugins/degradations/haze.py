@@ -9,18 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from glsgn_plugins.degradations.depth import given_depth, over_window
 from glsgn_plugins.degradations.light import Image, Light, check_image, in_light
-from glsgn_plugins.degradations.place import Place, smooth_field
+from glsgn_plugins.degradations.place import Place, TruthIsImage, smooth_field
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw
 from glsgn_plugins.errors import InputError
 
 
 @dataclass(frozen=True)
-class HazeParameters:
+class HazeParameters(TruthIsImage):
     """One haze, as :class:`Haze` draws it.
 
     Attributes:
@@ -72,28 +72,7 @@ class HazeParameters:
             return np.asarray((1 - self.relief) * ground[:, None] + self.relief * relief)
         if companion is None:
             raise InputError("this haze needs a depth map of the photograph")
-        if companion.ndim != 2:
-            raise InputError(f"expected a depth map of shape (H, W), got {companion.shape}")
-        depth = companion.astype(np.float32)
-        if np.issubdtype(companion.dtype, np.integer):
-            depth /= np.iinfo(companion.dtype).max
-        if not 0 <= float(depth.min()) <= float(depth.max()) <= 1:
-            raise InputError(
-                f"expected depth in [0, 1], got {depth.min():g} to {depth.max():g}; divide it by "
-                "the farthest distance"
-            )
-        scale_y, scale_x = depth.shape[0] / place.height, depth.shape[1] / place.width
-        # Pixel centres of the window, in the map.
-        window = np.array(
-            [
-                [scale_x, 0, (place.left + 0.5) * scale_x - 0.5],
-                [0, scale_y, (place.top + 0.5) * scale_y - 0.5],
-            ]
-        )
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        size = (shape[1], shape[0])
-        seen = cv2.warpAffine(depth, window, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(seen, np.float32)
+        return np.asarray(over_window(given_depth(companion), shape, place), np.float32)
 
     def apply(
         self, image: Image, companion: NDArray[Any] | None = None, place: Place | None = None

@@ -47,6 +47,17 @@ def _to_8_bits() -> NDArray[np.uint8]:
     return np.round(255 * encode(np.arange(65536) / 65535)).astype(np.uint8)
 
 
+@cache
+def _to_display() -> Light:
+    """The display value of 65,536 steps of linear light."""
+    return encode(np.arange(65536) / 65535).astype(np.float32)
+
+
+def to_display(light: Light) -> Light:
+    """Linear light to display values in [0, 1], clipped."""
+    return np.take(_to_display(), (np.clip(light, 0, 1) * 65535 + 0.5).astype(np.uint16))
+
+
 def to_light(image: Image) -> Light:
     """``(..., 3)`` of uint8 or uint16 to linear light."""
     if image.dtype == np.uint8:
@@ -80,6 +91,17 @@ def in_light(image: Image, change: Callable[[Light, slice], Light]) -> Image:
     for top in range(0, image.shape[0], STRIP_ROWS):
         rows = slice(top, min(top + STRIP_ROWS, image.shape[0]))
         out[rows] = from_light(change(to_light(image[rows]), rows), image.dtype)
+    return out
+
+
+def in_display(image: Image, change: Callable[[Light, slice], Light]) -> Image:
+    """As :func:`in_light`, but in display values: levels over the highest, 0 to 1."""
+    out = np.empty_like(image)
+    top = np.float32(np.iinfo(image.dtype).max)
+    for first in range(0, image.shape[0], STRIP_ROWS):
+        rows = slice(first, min(first + STRIP_ROWS, image.shape[0]))
+        values = change(image[rows].astype(np.float32) / top, rows)
+        out[rows] = np.clip(values, 0, 1) * top + np.float32(0.5)
     return out
 
 

@@ -40,10 +40,29 @@ class Place:
         return min(self.height, self.width)
 
 
+class TruthIsImage:
+    """Mixed into parameters whose truth is the image that they are applied to."""
+
+    def apply(self, image: Any, companion: Any = None, place: Place | None = None) -> Any:
+        """The degraded image."""
+        raise NotImplementedError
+
+    def pair(
+        self, image: NDArray[Any], companion: Any = None, place: Place | None = None
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The degraded image, and its truth: the image; arguments as of ``apply``."""
+        return self.apply(image, companion, place), image
+
+
 def smooth_field(
-    seed: int, shape: tuple[int, int], place: Place, cells: int = 3, octaves: int = 4
+    seed: int,
+    shape: tuple[int, int],
+    place: Place,
+    cells: int = 3,
+    octaves: int = 4,
+    fading: float = 0.5,
 ) -> NDArray[np.float32]:
-    """Fractal noise over a photograph: some broad shapes, and finer ones of half the height each.
+    """Fractal noise over a photograph: some broad shapes, and finer ones of less height each.
 
     Args:
         seed: Of the noise.
@@ -51,6 +70,7 @@ def smooth_field(
         place: Where that window lies.
         cells: Broadest shapes along the shorter side.
         octaves: How many sizes of shapes, each half as large as the one before.
+        fading: Weight of each size against the one before.
 
     Returns:
         Of ``shape``, in [0, 1] over the photograph; the same values wherever windows overlap.
@@ -64,7 +84,7 @@ def smooth_field(
         step = 2 ** (octaves - 1 - octave)
         coarse = rng.random(((rows - 1) // step + 2, (cols - 1) // step + 2), np.float32)
         at_rows, at_cols = (np.arange(n, dtype=np.float32) / step for n in (rows, cols))
-        total += _interpolate(coarse, at_rows, at_cols) / 2**octave
+        total += _interpolate(coarse, at_rows, at_cols) * np.float32(fading**octave)
     total -= total.min()
     total /= max(float(total.max()), 1e-6)
     y = (place.top + np.arange(shape[0], dtype=np.float32) + 0.5) * ((rows - 1) / place.height)

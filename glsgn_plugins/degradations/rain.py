@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glsgn_plugins.degradations.light import Image, Light, check_image, in_light
-from glsgn_plugins.degradations.place import Place
+from glsgn_plugins.degradations.place import Place, TruthIsImage
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw, draw_count
 
 FAR = 4.0
@@ -97,14 +97,14 @@ class RainLayer:
         for share in (0.75, 0.25):
             taps = max(1, round(share * fall))
             canvas = np.asarray(cv2.blur(canvas, (1, taps), borderType=cv2.BORDER_CONSTANT))
-        canvas = _gaussian(canvas, sigma_x, sigma_y)
+        canvas = blurred(canvas, sigma_x, sigma_y)
         # Output (x, y) shows the canvas at (x + place.left - left - slope * (y + place.top), ...).
         shear = np.array([[1, -slope, place.left - left - slope * place.top], [0, 1, margin_y]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return np.asarray(cv2.warpAffine(canvas, shear, (cols, rows), flags=flags), np.float32)
 
 
-def _gaussian(image: NDArray[np.float32], sigma_x: float, sigma_y: float) -> NDArray[np.float32]:
+def blurred(image: NDArray[np.float32], sigma_x: float, sigma_y: float) -> NDArray[np.float32]:
     """Blur that keeps the sum; nothing where a sigma is too small to reach the next pixel."""
 
     def taps(sigma: float) -> int:
@@ -125,7 +125,7 @@ def _gaussian(image: NDArray[np.float32], sigma_x: float, sigma_y: float) -> NDA
 
 
 @dataclass(frozen=True)
-class RainParameters:
+class RainParameters(TruthIsImage):
     """One rain, as :class:`Rain` draws it.
 
     I = (1 - m) J + m L for each layer's mask m, then (1 - veil) I + veil L; linear light.

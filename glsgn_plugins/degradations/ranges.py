@@ -25,10 +25,10 @@ def draw_count(rng: np.random.Generator, bounds: Range) -> int:
 
 
 class RangedModel:
-    """Base of the dataclasses whose every field is a :data:`Range`.
+    """Base of the dataclasses whose fields are each a :data:`Range` or a share.
 
     Raises:
-        InputError: A field isn't two numbers in order and within what it may be.
+        InputError: A field isn't two numbers in order (of a share one), within what it may be.
     """
 
     COUNTS: ClassVar[frozenset[str]] = frozenset()
@@ -38,12 +38,19 @@ class RangedModel:
     SIGNED: ClassVar[frozenset[str]] = frozenset()
     """Fields that may be negative; angles, below 80 degrees either way."""
 
+    SHARES: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are one number within 0 and 1: how many of the samples have something."""
+
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
             self._check(field.name, getattr(self, field.name))
 
     def _check(self, name: str, value: object) -> None:
-        what = f"{type(self).__name__.lower()}: {name}"
+        what = f"{type(self).__name__.lower().removeprefix('real') or 'preset real'}: {name}"
+        if name in self.SHARES:
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise InputError(f"{what}: expected one number from 0 to 1, got {value!r}")
+            return
         if (
             not isinstance(value, Sequence)
             or len(value) != 2

@@ -15,13 +15,16 @@ import cv2
 import numpy as np
 
 from glsgn_plugins.degradations.light import Image, Light, check_image, in_light, to_light
-from glsgn_plugins.degradations.place import Place, smooth_field
+from glsgn_plugins.degradations.place import Place, TruthIsImage, smooth_field
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw
 from glsgn_plugins.errors import InputError
 
+LAMP_AREA = 0.03
+"""White share of a photograph from which on what is white was hardly brighter than that."""
+
 
 @dataclass(frozen=True)
-class ReflectionParameters:
+class ReflectionParameters(TruthIsImage):
     """One reflection, as :class:`Reflection` draws it.
 
     Attributes:
@@ -57,13 +60,17 @@ class ReflectionParameters:
         pairs = {key: tuple(record[key]) for key in ("ghost_offset", "shift")}
         return cls(**{**record, **pairs})
 
-    def reflected(self, companion: Image, shape: tuple[int, int], place: Place) -> Light:
+    def reflected(
+        self, companion: Image, shape: tuple[int, int], place: Place, lamps: float | None = None
+    ) -> Light:
         """R convolved with k, over a window of the photograph.
 
         Args:
             companion: The reflected photograph, ``(H', W', 3)`` of any size.
             shape: Rows and columns of the window.
             place: Where it lies.
+            lamps: How many times brighter what is white in it was than white, where that is little
+                of it; by default it is white.
 
         Returns:
             ``(*shape, 3)`` of linear light, before strength, variation and vignette. A blur of
@@ -85,21 +92,35 @@ class ReflectionParameters:
         y = self.shift[0] * (high - scale * place.height) + scale * (top + (shrink - 1) / 2)
         x = self.shift[1] * (wide - scale * place.width) + scale * (left + (shrink - 1) / 2)
         step = scale * shrink
-        if step > 1:
-            # A shrunken picture must first lose what its pixels can't show.
-            halves = int(np.log2(step) + 0.5)
+        # A shrunken picture must first lose what its pixels can't show.
+        halves = int(np.log2(step) + 0.5) if step > 1 else 0
+        y, x, step = (v / 2**halves for v in (y, x, step))
+        if self.mirrored:
+            x = -(-wide // 2**halves) - 1 - x
+        if lamps is not None:
+            # A white sky is hardly brighter than white; lamps are, and they are small.
+            area = float(_white(companion[::8, ::8]).mean()) / 255
+            lamps = 1 + (lamps - 1) * float(np.exp(-area / LAMP_AREA))
+            first = x - step * (cols - 1) if self.mirrored else x
+            companion, above, before = _around(companion, (y, first), (rows, cols), step, halves)
+            y, x = y - above, x - before
+        column = [-step if self.mirrored else step, 0, x]
+
+        def shown(picture: Image) -> Image:
             for _ in range(halves):
-                companion = cv2.pyrDown(companion)
-            y, x, step = (v / 2**halves for v in (y, x, step))
-        column = [-step, 0, companion.shape[1] - 1 - x] if self.mirrored else [step, 0, x]
-        seen = cv2.warpAffine(
-            companion,
-            np.array([column, [0, step, y]]),
-            (cols, rows),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REFLECT,
-        )
-        light = to_light(np.asarray(seen))
+                picture = cv2.pyrDown(picture)
+            seen = cv2.warpAffine(
+                picture,
+                np.array([column, [0, step, y]]),
+                (cols, rows),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REFLECT,
+            )
+            return np.asarray(seen)
+
+        light = to_light(shown(companion))
+        if lamps is not None:
+            light += (np.float32((lamps - 1) / 255) * shown(_white(companion)))[..., None]
         if sigma > 0.2:
             light = np.asarray(cv2.GaussianBlur(light, (0, 0), sigma / shrink))
         if self.ghost_decay:
@@ -156,6 +177,40 @@ class ReflectionParameters:
             return light
 
         return in_light(image, change)
+
+
+def _around(
+    image: Image, at: tuple[float, float], size: tuple[int, int], step: float, halves: int
+) -> tuple[Image, int, int]:
+    """What of an image is needed to show a window of it.
+
+    Args:
+        image: Of which a window is to be shown, halved ``halves`` times.
+        at: The window's first row and column in the halved image.
+        size: Rows and columns that are shown.
+        step: From one of them to the next, in the halved image.
+        halves: The part gives the same values there: it starts at whole steps, with a margin.
+
+    Returns:
+        The part, and its first row and column in the halved image; all of the image where the
+        window reaches beyond it.
+    """
+    parts, begun = [], []
+    for first, count, have in zip(at, size, image.shape):
+        start, stop = int(first) - 4, int(first + step * count) + 5
+        if start < 0 or stop << halves > have:
+            return image, 0, 0
+        parts.append(slice(start << halves, stop << halves))
+        begun.append(start)
+    return image[parts[0], parts[1]], begun[0], begun[1]
+
+
+def _white(image: Image) -> Image:
+    """How near an image is to white, from 0.9 up, in one of its colours at least: 0 to 255."""
+    brightest = cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
+    top = np.iinfo(image.dtype).max
+    above = np.maximum(brightest, round(0.9 * top)) - round(0.9 * top)
+    return np.asarray(above * (255 / (top - round(0.9 * top))), np.uint8)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from mmcv.transforms import BaseTransform
 from glsgn_plugins.data.crops import Crops
 from glsgn_plugins.data.images import read_image
 from glsgn_plugins.data.synthesis import list_photographs, make_degradation
-from glsgn_plugins.degradations import Reflection
+from glsgn_plugins.degradations import Real
+from glsgn_plugins.degradations.depth import thumbnail
 from glsgn_plugins.errors import InputError
 
 
@@ -30,7 +31,7 @@ class UHDCrop(BaseTransform):
     """Crops, scene views, flips and turns of :class:`~glsgn_plugins.data.crops.Crops`.
 
     It cuts ``gt``, and ``img`` where it is there, alike, and leaves the crop's place in its
-    photograph as ``place``.
+    photograph as ``place``, and a small picture of the whole of it as ``overview``.
 
     Args:
         options: ``gt_size``, ``scene_share``, ``use_hflip`` and ``use_rot``.
@@ -44,6 +45,7 @@ class UHDCrop(BaseTransform):
         rng = _generator()
         keys = [key for key in ("gt", "img") if key in results]
         height, width = results["gt"].shape[:2]
+        results["overview"] = thumbnail(results["gt"])
         window = self.crops.window(height, width, Path(results["gt_path"]), rng)
         cut = self.crops.turn(tuple(window.cut(results[key]) for key in keys), rng)
         results.update(zip(keys, map(np.ascontiguousarray, cut)), place=window.place)
@@ -53,6 +55,8 @@ class UHDCrop(BaseTransform):
 @TRANSFORMS.register_module()
 class UHDDegradation(BaseTransform):
     """Makes ``img`` of ``gt``: rain, reflection or haze over a clean photograph.
+
+    ``gt`` may change, too: it is what a network can know of the photograph.
 
     After ``UHDCrop`` (without flips, which belong after this), only the crop is degraded, as part
     of its photograph.
@@ -70,7 +74,7 @@ class UHDDegradation(BaseTransform):
         self, degradation: Mapping[str, Any], dataroot_reflection: str | None = None
     ) -> None:
         self.model = make_degradation(degradation)
-        if isinstance(self.model, Reflection) != (dataroot_reflection is not None):
+        if (degradation["type"] == "reflection") != (dataroot_reflection is not None):
             raise InputError(
                 "UHDDegradation: dataroot_reflection goes with the degradation 'reflection' alone"
             )
@@ -82,7 +86,11 @@ class UHDDegradation(BaseTransform):
         companion = None
         if self.reflected:
             companion = read_image(self.reflected[rng.integers(len(self.reflected))])
+        elif isinstance(self.model, Real) and "overview" in results:
+            companion = np.ascontiguousarray(results["overview"][..., ::-1])
         gt = np.ascontiguousarray(results["gt"][..., ::-1])
-        lq = self.model.sample(rng).apply(gt, companion, results.get("place"))
-        results["img"] = np.ascontiguousarray(lq[..., ::-1])
+        lq, gt = self.model.sample(rng).pair(gt, companion, results.get("place"))
+        results.update(
+            img=np.ascontiguousarray(lq[..., ::-1]), gt=np.ascontiguousarray(gt[..., ::-1])
+        )
         return results
