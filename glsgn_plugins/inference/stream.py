@@ -37,12 +37,16 @@ Progress = Callable[[float], None]
 ALIGN = PATHWAY_SCALES[-1] * 2 ** (SCALES - 1)
 """Strips are a multiple of this, so that each scale gets whole rows, the same number each time."""
 
-Compute = Callable[[list[Tensor], list[bool], bool], Tensor]
-"""Rows out of the rows of each input, of which some may be overwritten; and whether the image ends
-there."""
+Compute = Callable[[list[Tensor], list[bool], bool, "Tensor | None"], Tensor]
+"""Rows out of the rows of each input, of which some may be overwritten; whether the image ends
+there; and where the result is to lie, if that saves a copy."""
 
-IN_PLACE: dict[Any, str] = {operator.add: "add_", operator.mul: "mul_", operator.sub: "sub_"}
-POINTWISE = (*IN_PLACE, operator.getitem, torch.cat, torch.sigmoid)
+ARITHMETIC: dict[Any, Callable[..., Tensor]] = {
+    operator.add: torch.add,
+    operator.mul: torch.mul,
+    operator.sub: torch.sub,
+}
+POINTWISE = (*ARITHMETIC, operator.getitem, torch.cat, torch.sigmoid)
 POINTWISE_METHODS = ("mean", "amax")  # over channels
 
 
@@ -131,7 +135,8 @@ class Step:
         # One that is read here for the last time may be overwritten.
         spare = [s.fresh and s.passes and len(s.readers) == 1 for s in self.inputs]
         end = low > first // self.up * self.down - self.reach or high > self.inputs[0].total
-        rows = self.compute(windows, spare, end)
+        out = None if self.passes or end else self.room(last - first)
+        rows = self.compute(windows, spare, end, out)
         if rows.shape[2] > last - first:
             rows = rows.narrow(2, first - low * self.up // self.down, last - first)
         self.add(rows)
@@ -141,31 +146,40 @@ class Step:
 
     def add(self, rows: Tensor) -> None:
         """Take the next rows in."""
-        count, kept = rows.shape[2], self.made - self.first
-        if self.passes and not kept:
+        if self.passes and self.first == self.made:
             self.rows, self.base = rows, self.made
         else:
-            held = self.rows
-            end = self.made - self.base
-            if held is None or end + count > held.shape[2]:
-                if held is None or self.passes or kept + count > held.shape[2]:
-                    n, channels, _, width = rows.shape
-                    self.rows = torch.empty(
-                        (n, channels, kept + count, width),
-                        dtype=rows.dtype,
-                        device=rows.device,
-                        memory_format=torch.channels_last,
-                    )
-                if kept:
-                    assert held is not None
-                    assert self.rows is not None
-                    wanted = held.narrow(2, end - kept, kept)
-                    overlap = self.rows is held and kept > end - kept
-                    self.rows.narrow(2, 0, kept).copy_(wanted.clone() if overlap else wanted)
-                self.base, end = self.first, kept
+            room = self.room(rows.shape[2], rows)
+            if room is not None and room.data_ptr() != rows.data_ptr():
+                room.copy_(rows)
+        self.made += rows.shape[2]
+
+    def room(self, count: int, like: Tensor | None = None) -> Tensor | None:
+        """Where the next rows are to lie; ``None`` where that isn't known without such rows."""
+        held, kept = self.rows, self.made - self.first
+        end = self.made - self.base
+        if held is None or end + count > held.shape[2]:
+            fits = held is not None and kept + count <= held.shape[2] and not self.passes
+            like = held if like is None and not self.passes else like
+            if like is None:
+                return None
+            if not fits:
+                n, channels, _, width = like.shape
+                self.rows = torch.empty(
+                    (n, channels, kept + count, width),
+                    dtype=like.dtype,
+                    device=like.device,
+                    memory_format=torch.channels_last,
+                )
             assert self.rows is not None
-            self.rows.narrow(2, end, count).copy_(rows)
-        self.made += count
+            if kept:
+                assert held is not None
+                wanted = held.narrow(2, end - kept, kept)
+                overlap = fits and kept > end - kept
+                self.rows.narrow(2, 0, kept).copy_(wanted.clone() if overlap else wanted)
+            self.base, end = self.first, kept
+        assert self.rows is not None
+        return self.rows.narrow(2, end, count)
 
     def read(self, first: int, last: int) -> Tensor:
         """Rows ``[first, last)``."""
@@ -201,19 +215,23 @@ def _inside(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 def _convolution(conv: nn.Conv2d) -> Compute:
     """At the image's ends its own padding counts, and what it makes of the other end is cut off."""
-    return lambda x, spare, end: conv(x[0]) if end else _inside(conv, x[0])
+    return lambda x, spare, end, out: conv(x[0]) if end else _inside(conv, x[0])
 
 
 def _block(block: ResidualBlock) -> Compute:
     """Both convolutions at once: one row of the first is computed twice, and none kept."""
     reach = reach_of(block)
 
-    def compute(windows: list[Tensor], spare: list[bool], end: bool) -> Tensor:
+    def compute(windows: list[Tensor], spare: list[bool], end: bool, out: Tensor | None) -> Tensor:
         x = windows[0]
         if end:
             return block(x)
         change = F.leaky_relu(_inside(block.conv1, x), block.act.negative_slope, inplace=True)
-        return _inside(block.conv2, change).add_(x[:, :, reach:-reach])
+        change = _inside(block.conv2, change)
+        if change.dtype != x.dtype:  # as autocast may have it
+            return change + x[:, :, reach:-reach]
+        out = change if out is None or out.dtype != x.dtype else out
+        return torch.add(change, x[:, :, reach:-reach], out=out)
 
     return compute
 
@@ -223,16 +241,15 @@ def _pointwise(node: torch.fx.Node) -> Compute:
     sources = node.all_input_nodes
     target = node.target
     call = getattr(torch.Tensor, target) if isinstance(target, str) else target
-    in_place = getattr(torch.Tensor, IN_PLACE.get(target, ""), None)
+    arithmetic = ARITHMETIC.get(target)
 
-    def compute(windows: list[Tensor], spare: list[bool], end: bool) -> Tensor:
-        if in_place is not None and len(windows) == 2:
+    def compute(windows: list[Tensor], spare: list[bool], end: bool, out: Tensor | None) -> Tensor:
+        if arithmetic is not None and len(windows) == 2:
             one, two = windows
             if one.shape == two.shape and one.dtype == two.dtype:
-                if spare[0]:
-                    return in_place(one, two)
-                if spare[1] and target is not operator.sub:
-                    return in_place(two, one)
+                if out is None or out.dtype != one.dtype:
+                    out = one if spare[0] else two if spare[1] else None
+                return arithmetic(one, two, out=out)
         given = dict(zip(sources, windows))
         args = torch.fx.node.map_arg(node.args, given.__getitem__)
         return call(*args, **node.kwargs)
@@ -312,7 +329,7 @@ def steps_of(net: GLSGN) -> list[Step]:
 
 
 def _called(module: nn.Module) -> Compute:
-    return lambda x, spare, end: module(x[0])
+    return lambda x, spare, end, out: module(x[0])
 
 
 def _unknown(net: nn.Module, operation: object) -> InputError:
@@ -393,7 +410,9 @@ def restore_streamed(
     rows, cols = padded_size((height, width), (ALIGN, ALIGN))
     steps = steps_of(net)
     found = layout(steps, cols, memory, strip)
-    output = torch.empty(image.shape, device=image.device)
+    output = torch.empty(
+        image.shape, device=image.device, memory_format=torch.channels_last
+    )  # as strips come, and as arrays and files want it
     starts = range(0, width, found.band)
     for k in range(len(image)):
         for number, left in enumerate(starts):
