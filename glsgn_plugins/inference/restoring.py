@@ -25,7 +25,7 @@ LOGGER = logging.getLogger("glsgn_plugins")
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MODES = ("auto", "whole", "stream")
 
-MEMORY = 320 * 2**20
+MEMORY = 384 * 2**20
 """Bytes that streaming works with on a CPU, unless told otherwise."""
 
 STRIP = 64
@@ -197,7 +197,7 @@ def restore(
         overlap: Pixels that tiles share; an eighth of ``tile`` unless given. Not for GLSGN.
         amp: ``"bf16"`` or ``"fp16"``: autocast.
         memory: Bytes that streaming is to make do with on the device, beside network and images; by
-            default 320 MiB on a CPU, and half of what is free elsewhere.
+            default 384 MiB on a CPU, and half of what is free elsewhere.
         steady: ``auto`` goes by the image's size alone, and nothing smaller is tried where memory
             runs out, so that what comes out, and its PSNR, doesn't depend on what else is running.
         progress: Told which share of the work is done, up to 1.
