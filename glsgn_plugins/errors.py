@@ -13,8 +13,19 @@ class InputError(ValueError):
     """
 
 
-class NonFiniteLossError(RuntimeError):
+class StoppedError(RuntimeError):
+    """Work had to stop, what is finished so far is kept: one line that says why and what to do.
+
+    The commands print its message without a traceback and leave with exit code 1.
+    """
+
+
+class NonFiniteLossError(StoppedError):
     """Training produced a loss or gradient that is not finite, and was stopped."""
+
+
+class NotSavedError(StoppedError):
+    """A checkpoint could not be written."""
 
 
 def unknown_name(what: str, name: object, known: Iterable[str]) -> InputError:

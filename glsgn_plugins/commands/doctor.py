@@ -87,8 +87,8 @@ def run(_args: argparse.Namespace) -> int:
     _versions()
     problems = _weights()
     for package, mend, mends in (
-        ("basicsr", upstream.mend_basicsr, (*upstream.BEFORE_BASICSR, *upstream.AFTER_BASICSR)),
-        ("mmagic", upstream.mend_mmagic, (*upstream.BEFORE_MMAGIC, *upstream.AFTER_MMAGIC)),
+        ("basicsr", upstream.mend_basicsr, upstream.BASICSR_MENDS),
+        ("mmagic", upstream.mend_mmagic, upstream.MMAGIC_MENDS),
     ):
         print(f"\nMends for {package}")
         try:
