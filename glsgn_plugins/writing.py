@@ -22,6 +22,9 @@ from glsgn_plugins.errors import InputError
 SCRATCH = ".writing"
 """Begins the names of scratch folders."""
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A full disk, a used-up quota, a limit on the size of files."""
+
 
 @contextmanager
 def written_whole(folder: str | os.PathLike[str], durable: bool = True) -> Iterator[Path]:

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from glsgn_plugins.data.checks import pair_problem, photograph_problem
 from glsgn_plugins.data.datasets import UHDSynthesisDataset
-from glsgn_plugins.data.images import read_header
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.headers import read_header
 
 SHOW_PROGRESS_FROM = 500
 """Pairs from which the check shows a progress bar: some seconds on a network drive."""

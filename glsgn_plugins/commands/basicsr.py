@@ -7,7 +7,6 @@ pytorch``.
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -17,10 +16,9 @@ from typing import Any
 
 from glsgn_plugins.errors import InputError, StoppedError, said
 from glsgn_plugins.upstream import mend_basicsr
+from glsgn_plugins.writing import NO_SPACE
 
 PLUGIN_GROUP = "basicsr.plugins"
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""A full disk, a used-up quota, a limit on the size of files."""
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -15,6 +15,7 @@ from types import FrameType
 import torch
 
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.headers import check_header, read_header
 from glsgn_plugins.inference import AMP_TYPES, MODES, check_tile, images, restore_array
 from glsgn_plugins.network import GLSGN
 from glsgn_plugins.pretrained import OPTIONS, load_pretrained
@@ -201,8 +202,9 @@ def _restore_all(
 
         for path, _ in jobs:
             try:
-                width, height = images.size_of(path)
-                sizes[path] = width * height / 1e6
+                header = read_header(path)
+                check_header(path, header)
+                sizes[path] = header.width * header.height / 1e6
             except InputError as error:
                 failed += 1
                 say(error)
@@ -220,6 +222,8 @@ def _restore_all(
             bar.set_description(path.name)
             try:
                 photograph = images.read(path)
+                if left_out := images.check_target(target, photograph):
+                    say(f"{target}: leaves out {', '.join(left_out)}")
                 restored = restore_array(
                     net, photograph.pixels, tile, amp=args.amp, progress=progress, say=tell
                 )

@@ -13,11 +13,10 @@ import torch
 
 from glsgn_plugins.checkpoint import mmengine_globals, read_checkpoint
 from glsgn_plugins.data.draws import number
-from glsgn_plugins.errors import InputError, NonFiniteLossError, said
-from glsgn_plugins.pretrained import is_shipped
+from glsgn_plugins.errors import InputError, NotSavedError, StoppedError, said
 from glsgn_plugins.upstream.mending import Mend
-from glsgn_plugins.weights import check_fits, is_safetensors, of_generator, read_weights
-from glsgn_plugins.writing import written_whole
+from glsgn_plugins.weights import is_safetensors, read_safetensors
+from glsgn_plugins.writing import NO_SPACE, written_whole
 
 
 def _mend_mmengine_loading() -> None:
@@ -31,7 +30,7 @@ def _mend_mmengine_loading() -> None:
     def load_from_local(filename: str, map_location: Any) -> Any:
         file = Path(filename).expanduser()
         if is_safetensors(file):
-            return {"state_dict": of_generator(read_weights(file).weights)}
+            return {"state_dict": read_safetensors(file)}
         return read_checkpoint(file, mmengine_globals(HistoryBuffer))
 
 
@@ -47,8 +46,16 @@ def _mend_mmengine_saving() -> None:
         if "://" in filename:  # no file of ours
             return write(checkpoint, filename, *args, **kwargs)
         file = Path(filename)
-        with written_whole(file.parent) as scratch:
-            write(checkpoint, str(scratch / file.name), *args, **kwargs)
+        try:
+            with written_whole(file.parent) as scratch:
+                write(checkpoint, str(scratch / file.name), *args, **kwargs)
+        except OSError as error:
+            whole = sorted(path.name for path in file.parent.glob("*.pth"))
+            raise NotSavedError(
+                f"{file}: can't be written ({error.strerror or error}); "
+                + (f"{', '.join(whole[-3:])} are kept" if whole else "no earlier one is there yet")
+                + ". Free some space, then --resume"
+            ) from None
 
     runner.save_checkpoint = save_checkpoint
 
@@ -84,27 +91,6 @@ def _mend_mmengine_resume() -> None:
     runner.find_latest_checkpoint = _newest_whole_checkpoint
 
 
-def _mend_mmengine_start() -> None:
-    import mmengine.runner.runner as runner
-    from mmengine.runner import Runner
-
-    plain = Runner.load_or_resume
-
-    @functools.wraps(plain)
-    def load_or_resume(self: Any) -> None:
-        start = self._load_from
-        if is_shipped(start) and not self._has_loaded:
-            found = runner.find_latest_checkpoint(self.work_dir) if self._resume else None
-            if found is None:
-                model = getattr(self.model, "module", self.model)
-                generator = getattr(model, "generator", torch.nn.Module())
-                check_fits(read_weights(start), generator.state_dict(), start, "model.generator")
-            self._resume, self._load_from = found is not None, found or start
-        plain(self)
-
-    Runner.load_or_resume = load_or_resume
-
-
 def _mend_mmengine_cpu_ranks() -> None:
     import mmengine.dist.utils as utils
     from mmengine.model import MMDistributedDataParallel
@@ -126,7 +112,8 @@ def _mend_tracebacks() -> None:
     plain = sys.excepthook
 
     def one_line(kind: Any, error: BaseException, trace: Any) -> None:
-        if isinstance(error, (InputError, NonFiniteLossError)):
+        full = isinstance(error, OSError) and error.errno in NO_SPACE
+        if full or isinstance(error, (InputError, StoppedError)):
             print(f"error: {said(error)}", file=sys.stderr, flush=True)
         else:
             plain(kind, error, trace)
@@ -204,15 +191,6 @@ AFTER = (
         versions="mmengine <= 0.10.7",
         needed=lambda: True,
         apply=_mend_mmengine_resume,
-    ),
-    Mend(
-        "fine-tuning in mmengine",
-        symptom="with load_from = 'glsgn://rain', --resume begins anew from those weights; those "
-        "of another size are left out with a warning, and training starts from noise",
-        cause="load_or_resume takes load_from for what to resume, and loads without strict",
-        versions="mmengine <= 0.10.7, for the weights of glsgn_plugins",
-        needed=lambda: True,
-        apply=_mend_mmengine_start,
     ),
     Mend(
         "ranks without a GPU in mmengine",

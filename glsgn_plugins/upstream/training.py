@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,9 @@ def too_few(place: str, images: int, samples: int, batch: int) -> InputError:
 # --- schedules that were changed before resuming -------------------------------------------------
 
 PROGRESS = frozenset(
-    ("last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_initial_step")
+    ("lr", "last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_initial_step")
 )
-"""What a scheduler's state says of how far it is; the rest is the schedule."""
+"""What the states of schedulers and optimisers say of how far it is."""
 
 BY_VERSION = frozenset(
     ("foreach", "maximize", "capturable", "differentiable", "fused", "decoupled_weight_decay")
@@ -99,7 +99,7 @@ def _mend_schedules() -> None:
     @functools.wraps(plain)
     def resume_training(self: Any, resume_state: dict[str, Any]) -> None:
         _check_state(self, resume_state)
-        groups = [[_settings(group) for group in o.param_groups] for o in self.optimizers]
+        groups = [[settings_of(group) for group in o.param_groups] for o in self.optimizers]
         schedulers = [s for s in self.schedulers if hasattr(s, "last_epoch")]
         asked = [dict(s.state_dict()) for s in schedulers]
         try:
@@ -112,12 +112,12 @@ def _mend_schedules() -> None:
         changed = {
             key
             for scheduler, schedule in zip(schedulers, asked)
-            for key in _changed(schedule, scheduler.state_dict())
+            for key in changed_entries(schedule, scheduler.state_dict(), PROGRESS)
         } | {
             key
             for optimizer, before in zip(self.optimizers, groups)
             for settings, group in zip(before, optimizer.param_groups)
-            for key in _changed(settings, group)
+            for key in changed_entries(settings, group, PROGRESS)
         }
         if not changed:
             return
@@ -142,14 +142,23 @@ def _mend_schedules() -> None:
     BaseModel.resume_training = resume_training
 
 
-def _settings(group: dict[str, Any]) -> dict[str, Any]:
+def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an optimiser's group, all but the parameters."""
     return {key: value for key, value in group.items() if key != "params"}
 
 
-def _changed(asked: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
-    """Entries of a schedule or of an optimiser's group that differ, but for progress."""
+def changed_entries(
+    asked: Mapping[str, Any], found: Mapping[str, Any], progress: Iterable[str]
+) -> Iterator[str]:
+    """Entries of a schedule or of an optimiser's group that differ.
+
+    Args:
+        asked: As the options now say.
+        found: As a checkpoint has it.
+        progress: Entries that say how far it is.
+    """
     for key, value in asked.items():
-        if key in PROGRESS or key == "lr" or (key in BY_VERSION and key not in found):
+        if key in progress or (key in BY_VERSION and key not in found):
             continue
         if _plain(value) != _plain(found.get(key)):
             yield key.lstrip("_")
