@@ -28,6 +28,14 @@ class NotSavedError(StoppedError):
     """A checkpoint could not be written."""
 
 
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """The name that was most likely meant, or ``None`` where none is near."""
+    known = list(known)
+    # Capitals are the commonest slip of all, and difflib counts each as a different letter.
+    same = [k for k in known if k.lower() == str(name).lower()]
+    return next(iter(same or difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)), None)
+
+
 def unknown_name(what: str, name: object, known: Iterable[str]) -> InputError:
     """An ``InputError`` for a name that does not exist.
 
@@ -40,10 +48,8 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> InputError:
         The error, naming the nearest match (if any is near) and all that exist.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    # Capitals are the commonest slip of all, and difflib counts each as a different letter.
-    near = [k for k in known if k.lower() == str(name).lower()] or near
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    near = nearest(name, known)
+    hint = f" Did you mean '{near}'?" if near else ""
     return InputError(f"{what}: '{name}' does not exist.{hint} Known: {', '.join(known)}")
 
 

@@ -6,12 +6,15 @@ import functools
 import json
 import math
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.upstream.mending import Mend
@@ -241,6 +244,37 @@ def _earlier_scores(opt: dict[str, Any]) -> list[dict[str, Any]]:
     return past
 
 
+# --- values of --force_yml -----------------------------------------------------------------------
+
+
+def _mend_forced_values() -> None:
+    import basicsr.utils.options as options
+
+    options._postprocess_yml_value = forced_value
+
+
+def forced_value(text: str) -> Any:
+    """What a value after ``--force_yml`` is: as in a file, and a number where it has an exponent.
+
+    Raises:
+        YAMLError: It is no YAML.
+    """
+    if text.startswith("!!float"):
+        return float(text.removeprefix("!!float"))
+    if text.lower() == "none":
+        return None
+    return _numbers(yaml.safe_load(text))
+
+
+def _numbers(value: Any) -> Any:
+    """YAML 1.1 takes 1e-4 for text, which nobody means on a command line."""
+    if isinstance(value, list):
+        return [_numbers(inner) for inner in value]
+    if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
 # --- starts that fail ----------------------------------------------------------------------------
 
 
@@ -343,6 +377,14 @@ AFTER = (
         versions="basicsr <= 1.4.2",
         needed=lambda: True,
         apply=_mend_best,
+    ),
+    Mend(
+        "values of --force_yml",
+        symptom="--force_yml with a negative number, no, off or 1e-4 sets text",
+        cause="_postprocess_yml_value knows digits, true and false alone",
+        versions="basicsr <= 1.4.2",
+        needed=lambda: True,
+        apply=_mend_forced_values,
     ),
     Mend(
         "failed starts",
