@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -75,6 +77,13 @@ def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
             (scratch / path.name).write_bytes(content)
     except OSError as error:
         raise not_written(path, error) from None
+
+
+def printable() -> None:
+    """Let messages name files whose names are no UTF-8, of old archives and network drives."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def not_written(path: Path, error: OSError | RuntimeError) -> InputError:

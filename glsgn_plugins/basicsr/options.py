@@ -41,14 +41,13 @@ from glsgn_plugins.basicsr.schema import (
     PairedTrain,
     TrainLoader,
     check_keys,
-    validate,
-    wrong_type,
 )
 from glsgn_plugins.basicsr.tiled_model import TiledSRModel
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference import check_tile
 from glsgn_plugins.network import GLSGN, MIN_SIZE
 from glsgn_plugins.pretrained import is_shipped, weights_file
+from glsgn_plugins.schema import validate, wrong_type
 from glsgn_plugins.upstream.training import too_few
 from glsgn_plugins.weights import check_fits, read_weights
 
@@ -298,9 +297,9 @@ def _check_scheduler(train: Options) -> None:
         raise unknown_name(f"{place}.type", scheduler["type"], SCHEDULERS)
     cosine = scheduler["type"].startswith("Cosine")
     validate(Cosine if cosine else MultiStep, scheduler, f"{place}.")
-    steps = scheduler["periods"] if cosine else scheduler.get("restarts", [0])
+    steps = scheduler["periods"] if cosine else scheduler.get("restarts") or [0]
     key = "periods" if cosine else "restarts"
-    weights = scheduler.get("restart_weights", [1])
+    weights = scheduler.get("restart_weights") or [1]
     if len(weights) != len(steps):
         raise InputError(
             f"{place}.restart_weights: {len(weights)} of them for {len(steps)} {key}; expected one "

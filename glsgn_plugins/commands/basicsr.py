@@ -7,6 +7,7 @@ pytorch``.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import os
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 from glsgn_plugins.errors import InputError, StoppedError, said
 from glsgn_plugins.upstream import mend_basicsr
-from glsgn_plugins.writing import NO_SPACE
+from glsgn_plugins.writing import NO_SPACE, printable
 
 PLUGIN_GROUP = "basicsr.plugins"
 
@@ -58,6 +59,8 @@ def load_plugins() -> None:
 
 def _run(args: argparse.Namespace) -> None:
     load_plugins()
+    if importlib.util.find_spec("pydantic") is None:
+        raise ImportError("pydantic is not installed: pip install 'glsgn-plugins[basicsr]'")
     from glsgn_plugins.basicsr.options import check_options, read_options
 
     train = args.command == "train"
@@ -96,6 +99,7 @@ def _quietly(args: Any) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0; 2 for wrong input and 1 for training that had to stop, each with one line."""
     args = _parse(sys.argv[1:] if argv is None else argv)
+    printable()
     # A log that can't be written, on a full disk, is no reason for a traceback on each line.
     logging.raiseExceptions = False
     threading.excepthook = _quietly

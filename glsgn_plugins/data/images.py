@@ -25,6 +25,7 @@ from PIL import Image
 
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.headers import Header, check_header, read_header, upright
+from glsgn_plugins.listing import walk
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 
@@ -178,22 +179,5 @@ def png(image: NDArray[Any]) -> bytes:
 
 
 def image_files(root: Path) -> Iterator[Path]:
-    """Image files under a folder, at any depth, sorted by their path; hidden ones are left out.
-
-    Folders that are links are followed, each folder once, so that a link loop ends.
-    """
-    seen = set()
-    found = []
-    for folder, names, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            names.clear()
-            continue
-        seen.add(real)
-        names[:] = sorted(n for n in names if not n.startswith("."))
-        found += [
-            Path(folder, name)
-            for name in files
-            if Path(name).suffix.lower() in EXTENSIONS and not name.startswith(".")
-        ]
-    yield from sorted(found)
+    """Image files under a folder, at any depth, as of :func:`glsgn_plugins.listing.walk`."""
+    yield from (path for path in walk(root) if path.suffix.lower() in EXTENSIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins.data.images import image_files, read_image
+from glsgn_plugins.data.images import EXTENSIONS, image_files, read_image
 from glsgn_plugins.degradations import (
     DEGRADATIONS,
     Degradation,
@@ -20,6 +21,9 @@ from glsgn_plugins.degradations import (
     Reflection,
 )
 from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.listing import left_out, same_form, walk
+
+LOGGER = logging.getLogger("glsgn_plugins")
 
 
 class Synthesis:
@@ -133,9 +137,16 @@ def list_photographs(root: Path) -> tuple[Path, ...]:
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected one of photographs")
-    found = tuple(image_files(root))
+    there = walk(root)
+    found = tuple(path for path in there if path.suffix.lower() in EXTENSIONS)
+    others = left_out(there, EXTENSIONS)
     if not found:
-        raise InputError(f"{root}: no image in it; expected photographs (PNG, JPEG, TIFF, ...)")
+        more = f"; {others}" if others else ""
+        raise InputError(
+            f"{root}: no image in it; expected photographs (PNG, JPEG, TIFF, ...){more}"
+        )
+    if others:
+        LOGGER.warning("%s: %s", root, others)
     return found
 
 
@@ -144,17 +155,22 @@ def _find_depth(photographs: Sequence[Path], root: Path, depth_root: Path) -> di
     if not depth_root.is_dir():
         raise InputError(f"{depth_root}: no such folder; expected depth maps")
     maps = {
-        path.relative_to(depth_root).with_suffix(""): path
+        _name(path, depth_root): path
         for path in (*image_files(depth_root), *depth_root.rglob("*.npy"))
     }
-    names = {path: path.relative_to(root).with_suffix("") for path in photographs}
-    missing = [str(name) for name in names.values() if name not in maps]
+    names = {path: _name(path, root) for path in photographs}
+    missing = [name for name in names.values() if name not in maps]
     if missing:
         raise InputError(
             f"{depth_root}: no depth map for {len(missing)} photographs: {', '.join(missing[:3])}; "
             "expected files named as the photographs (PNG of 8 or 16 bits, or .npy of 0 to 1)"
         )
     return {path: maps[name] for path, name in names.items()}
+
+
+def _name(path: Path, root: Path) -> str:
+    """By which maps and photographs belong together: in one form of Unicode."""
+    return same_form(str(path.relative_to(root).with_suffix("")))
 
 
 def _read_depth(path: Path) -> NDArray[Any]:

@@ -118,10 +118,15 @@ def read(path: Path) -> Photograph:
     # libjpeg goes on after damage with a warning. Other loaders warn of less.
     fail_on = "warning" if header.kind == "JPEG" else "truncated"
     try:
-        fields = vips().Image.new_from_file(os.fsencode(path), fail_on=fail_on)
+        if _speakable(path):
+            fields = vips().Image.new_from_file(str(path), fail_on=fail_on)
+        else:
+            fields = vips().Image.new_from_buffer(path.read_bytes(), "", fail_on=fail_on)
         data = fields.numpy()
     except vips().Error as error:
         raise InputError(f"{path}: damaged or no image ({_reason(error)}); copy it again") from None
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}); check it") from None
     if data.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path}: {fields.format} values; convert it to 8 or 16 bits")
     data = data.reshape(fields.height, fields.width, fields.bands)
@@ -280,7 +285,7 @@ def write(path: Path, photograph: Photograph, pixels: np.ndarray) -> None:
     try:
         with written_whole(path.parent) as scratch:
             file = scratch / path.name
-            image.write_to_file(os.fsencode(file), **_saver(suffix, photograph), **more)
+            _save(image, file, **_saver(suffix, photograph), **more)
             if suffix in TIFF and photograph.exif is not None:
                 exif.into_tiff(file, photograph.exif)
             if suffix == ".png":
@@ -289,6 +294,21 @@ def write(path: Path, photograph: Photograph, pixels: np.ndarray) -> None:
         raise InputError(f"{path}: can't be written ({_reason(error)})") from None
     except OSError as error:
         raise not_written(path, error) from None
+
+
+def _speakable(path: Path) -> bool:
+    """Whether pyvips takes the name: one that is no UTF-8, of an old archive say, it doesn't."""
+    try:
+        return bool(str(path).encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _save(image: Any, file: Path, **options: Any) -> None:
+    if _speakable(file):
+        image.write_to_file(str(file), **options)
+    else:
+        file.write_bytes(image.write_to_buffer(file.suffix, **options))
 
 
 def _add_chunks(file: Path, colour: Colour) -> None:
@@ -322,7 +342,7 @@ def compare(path: Path, before: np.ndarray, after: np.ndarray, width: int = 2400
     joined = sides[0].join(sides[1], "horizontal", shim=8, background=[255])
     try:
         with written_whole(path.parent) as scratch:
-            joined.write_to_file(os.fsencode(scratch / path.name), Q=92)
+            _save(joined, scratch / path.name, Q=92)
     except pyvips.Error as error:
         raise InputError(f"{path}: can't be written ({_reason(error)})") from None
     except OSError as error:

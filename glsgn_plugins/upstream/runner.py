@@ -156,6 +156,25 @@ def _mend_length() -> None:
     Runner.build_train_loop = build_train_loop
 
 
+def _mend_configs() -> None:
+    from mmengine.runner import Runner
+
+    plain = Runner.from_cfg.__func__
+
+    @functools.wraps(plain)
+    def from_cfg(cls: Any, cfg: Any) -> Any:
+        try:
+            from glsgn_plugins.mmagic.configs import check_config
+        except ModuleNotFoundError as error:
+            if error.name != "pydantic":
+                raise
+        else:
+            check_config(cfg)
+        return plain(cls, cfg)
+
+    Runner.from_cfg = classmethod(from_cfg)
+
+
 PROGRESS = frozenset(("last_step", "_global_step", "_last_value", "verbose"))
 """What the state of a scheduler of MMEngine's says of how far it is."""
 
@@ -252,6 +271,14 @@ AFTER = (
         versions="mmengine <= 0.10.7",
         needed=lambda: True,
         apply=_mend_start,
+    ),
+    Mend(
+        "configs of mmengine",
+        symptom="a slip in a config is a KeyError or TypeError at the end of a page of traceback",
+        cause="sections are built one by one, and nothing is checked before",
+        versions="mmengine <= 0.10.7, where pydantic is installed",
+        needed=lambda: True,
+        apply=_mend_configs,
     ),
     Mend(
         "length of training in mmengine",
