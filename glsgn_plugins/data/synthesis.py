@@ -99,6 +99,10 @@ class Synthesis:
         """Its path below its folder, with ``/`` whatever the system."""
         return companion.relative_to(self._companion_root).as_posix()
 
+    def companion_path(self, name: str) -> Path:
+        """The file of a name that :meth:`companion_name` gave."""
+        return self._companion_root / name
+
     def read_companion(self, path: Path | None) -> NDArray[Any] | None:
         """The companion's pixels: ``(H, W, 3)`` of a photograph, ``(H, W)`` of a depth map.
 
@@ -145,9 +149,14 @@ def list_photographs(root: Path) -> tuple[Path, ...]:
         raise InputError(
             f"{root}: no image in it; expected photographs (PNG, JPEG, TIFF, ...){more}"
         )
-    if others:
+    if others and root not in _told:
+        _told.add(root)
         LOGGER.warning("%s: %s", root, others)
     return found
+
+
+_told: set[Path] = set()
+"""Folders of which has been said what is left out."""
 
 
 def _find_depth(photographs: Sequence[Path], root: Path, depth_root: Path) -> dict[Path, Path]:
@@ -178,5 +187,5 @@ def _read_depth(path: Path) -> NDArray[Any]:
         return read_image(path)[..., 0]
     try:
         return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError) as error:
         raise InputError(f"{path}: no depth map that can be read ({error})") from None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import torch
 
@@ -23,7 +24,17 @@ def _mend_mmengine_loading() -> None:
     import mmengine.runner.checkpoint as loading
     from mmengine.logging.history_buffer import HistoryBuffer
 
-    loading.load_url = functools.partial(loading.load_url, weights_only=True)
+    def load_url(
+        url: str, model_dir: str | None = None, map_location: Any = None, progress: bool = True
+    ) -> Any:
+        folder = Path(model_dir or Path(torch.hub.get_dir(), "checkpoints"))
+        file = folder / Path(urlparse(url).path).name
+        if not file.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(file), progress=progress)
+        return read_checkpoint(file, mmengine_globals(HistoryBuffer))
+
+    loading.load_url = load_url
 
     # Onto the CPU wherever it is to go: models and optimisers copy what they load.
     @loading.CheckpointLoader.register_scheme(prefixes="", force=True)
