@@ -4,8 +4,8 @@
 
 Images (of every kind in ``tests/pictures.py``), checkpoints and YAML are cut, overwritten, zeroed,
 doubled, renamed and mixed, and given to ``glsgn restore``, ``prepare``, ``preview``, ``synthesize``
-and ``convert``, and to ``basicsr train`` and ``test``. Each runs in a forked process of its own with
-a limit of time and of memory. Right is: exit code 0; or 1 or 2 with a line that says why; no
+and ``convert``, and to ``basicsr train`` and ``test``. Each runs in a forked process of its own
+with a limit of time and of memory. Right is: exit code 0; or 1 or 2 with a line that says why; no
 traceback, no crash, no hang. The files of what went wrong are kept.
 """
 
@@ -47,7 +47,13 @@ MEMORY = 12 * 2**30
 """Bytes of addresses that it has."""
 WIDTHS = [4, 4, 4, 4]
 
+TOGETHER = ("restore", "prepare", "synthesize")
+"""Commands that take a folder of images, and are given so many at once:"""
+BATCH = 8
+
 Outcome = tuple[str, str]
+Spoilt = tuple[str, str, str, bytes]
+"""Kind, what was done, name and content."""
 
 
 def damage(content: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
@@ -64,9 +70,7 @@ def damage(content: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
         "zeroed": lambda: bytes(data[:at] + bytes(length) + data[at + length :]),
         "filled": lambda: bytes(data[:at] + b"\xff" * length + data[at + length :]),
         "overwritten": lambda: bytes(data[:at] + rng.bytes(length) + data[at + length :]),
-        "a bit": lambda: bytes(
-            data[:at] + bytes([data[at] ^ 1 << rng.integers(8)]) + data[at + 1 :]
-        ),
+        "a bit": lambda: bytes(data[:at] + bytes([data[at] ^ flipped]) + data[at + 1 :]),
         "removed": lambda: bytes(data[:at] + data[at + length :]),
         "inserted": lambda: bytes(data[:at] + rng.bytes(length) + data[at:]),
         "doubled": lambda: bytes(data + data),
@@ -163,7 +167,7 @@ def commands(kind: str, file: Path, work: Path, good: Path, weights: Path) -> di
     pairs = ["--lq", "lq/{name}", "--gt", "gt/{name}"]
     if kind == "images":
         return {
-            "restore": (glsgn, ["restore", str(file), w, *network]),
+            "restore": (glsgn, ["restore", str(file.parent), w, *network]),
             "restore to PNG": (glsgn, ["restore", str(file), f"{w}.png", *network]),
             "prepare": (glsgn, ["prepare", str(work), *pairs, "--workers", "1"]),
             "preview": (glsgn, ["preview", str(work), *pairs, "--out", f"{w}.png"]),
@@ -233,22 +237,24 @@ def run(main: Callable[[list[str]], int], argv: list[str], work: Path) -> Outcom
     return {0: "done", 1: "said, 1", 2: "said, 2"}[code], text
 
 
-def lay_out(kind: str, name: str, content: bytes, work: Path, good: Path) -> Path:
-    """Write a file among good ones, as the commands want it."""
+def lay_out(kind: str, files: list[Spoilt], work: Path, good: Path) -> Path:
+    """Write files as the commands want them; returns the last one's path."""
     shutil.rmtree(work, ignore_errors=True)
     (work / "lq").mkdir(parents=True)
     (work / "gt").mkdir()
-    file = work / "lq" / name if kind == "images" else work / name
-    file.write_bytes(content)
-    if kind == "images":
-        shutil.copy(good, work / "gt" / f"{file.stem}.png")
-    else:
+    for number, (_, _, name, content) in enumerate(files):
+        name = name if len(files) == 1 else f"{number}-{name}"
+        file = work / "lq" / name if kind == "images" else work / name
+        file.write_bytes(content)
+        if kind == "images":
+            shutil.copy(good, work / "gt" / f"{file.stem}.png")
+    if kind != "images":
         for side in ("lq", "gt"):
             shutil.copy(good, work / side / "good.png")
         (work / "test.yml").write_text(
             f"name: t\nmodel_type: GLSGNModel\nscale: 1\nnum_gpu: auto\n"
             f"network_g: {{type: GLSGN, widths: {WIDTHS}}}\n"
-            f"path: {{pretrain_network_g: {name}}}\n"
+            f"path: {{pretrain_network_g: {file.name}}}\n"
             "datasets: {test_1: {name: r, type: UHDPairedDataset, dataroot: ., lq: 'lq/{name}', "
             "gt: 'gt/{name}'}}\n"
             "val: {save_img: false, metrics: ~}\n"
@@ -256,10 +262,8 @@ def lay_out(kind: str, name: str, content: bytes, work: Path, good: Path) -> Pat
     return file
 
 
-def spoilt(
-    whole: dict[str, list[tuple[str, bytes]]], count: int, seed: int
-) -> Iterator[tuple[str, str, str, bytes]]:
-    """Files to try: kind, what was done, name and content; the same for the same seed."""
+def spoilt(whole: dict[str, list[tuple[str, bytes]]], count: int, seed: int) -> Iterator[Spoilt]:
+    """Files to try; the same for the same seed."""
     rng = np.random.default_rng(seed)
     shares = {"images": 0.6, "checkpoints": 0.2, "YAML": 0.2}
     for kind, share in shares.items():
@@ -303,22 +307,31 @@ def main() -> int:
         good = next(root / "whole" / n for n, _ in whole["images"] if n == "rgb-0.png")
         weights = root / "net.pth"
         torch.save({"params": GLSGN(widths=WIDTHS).state_dict()}, weights)
-        for number, (kind, what, name, content) in enumerate(
-            spoilt(whole, args.files, args.seed), 1
-        ):
-            work = root / "work"
+        waiting: dict[str, list[Spoilt]] = defaultdict(list)
+        files = list(spoilt(whole, args.files, args.seed))
+        work = root / "work"
+        for number, one in enumerate(files, 1):
+            kind = one[0]
+            last = number == len(files) or files[number][0] != kind
             for command in commands(kind, Path("x"), work, good, weights):
                 if args.only not in command:
                     continue
-                file = lay_out(kind, name, content, work, good)
+                waiting[command].append(one)
+                full = len(waiting[command]) == BATCH or last
+                if command in TOGETHER and not full:
+                    continue
+                batch = waiting.pop(command)
+                file = lay_out(kind, batch, work, good)
                 entry, argv = commands(kind, file, work, good, weights)[command]
                 outcome, said = run(entry, argv, work)
-                table[kind, command][outcome] += 1
-                if outcome.isupper() or outcome.split()[0].isupper():
+                table[kind, command][outcome] += len(batch)
+                if outcome.split()[0].isupper():
                     args.kept.mkdir(exist_ok=True)
-                    (args.kept / f"{number}-{name}").write_bytes(content)
-                    last = said.strip().splitlines()[-1:] or [""]
-                    wrong.append(f"{number} {command} {name} ({what}): {outcome}: {last[0][:200]}")
+                    for _, _, name, content in batch:
+                        (args.kept / f"{number}-{name}").write_bytes(content)
+                    ending = said.strip().splitlines()[-1:] or [""]
+                    tried = ", ".join(f"{name} ({what})" for _, what, name, _ in batch)
+                    wrong.append(f"{number} {command}: {outcome}: {ending[0][:200]}: {tried}")
                     print(wrong[-1], flush=True)
     print("\n| files | command | tried | done | said, exit code 1 | said, exit code 2 | wrong |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
@@ -329,7 +342,7 @@ def main() -> int:
         right = [found[key] for key in ("done", "said, 1", "said, 2")]
         cells = (kind, command, tried, *right, tried - sum(right))
         print(f"| {' | '.join(map(str, cells))} |")
-    print(f"\n{total} runs, {len(wrong)} wrong")
+    print(f"\n{len(files)} files, {total} times given to a command; {len(wrong)} runs wrong")
     return 1 if wrong else 0
 
 

@@ -244,6 +244,8 @@ def _replay(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the optimiser has made no step: these are past
         for scheduler, schedule in zip(schedulers, asked):
+            for key in scheduler.state_dict().keys() - schedule.keys():
+                delattr(scheduler, key)  # of a schedule of another type
             scheduler.load_state_dict(schedule)
         for by_epoch, count in ((False, runner.iter), (True, runner.epoch)):
             stepped = [

@@ -105,6 +105,7 @@ def _mend_schedules() -> None:
         groups = [[settings_of(group) for group in o.param_groups] for o in self.optimizers]
         schedulers = [s for s in self.schedulers if hasattr(s, "last_epoch")]
         asked = [dict(s.state_dict()) for s in schedulers]
+        saved = [dict(state) for state in resume_state["schedulers"] if "last_epoch" in state]
         try:
             plain(self, resume_state)
         except ValueError as error:  # of an optimiser, for groups of another size
@@ -114,8 +115,8 @@ def _mend_schedules() -> None:
             ) from None
         changed = {
             key
-            for scheduler, schedule in zip(schedulers, asked)
-            for key in changed_entries(schedule, scheduler.state_dict(), PROGRESS)
+            for schedule, before in zip(asked, saved)
+            for key in changed_entries(schedule, before, PROGRESS)
         } | {
             key
             for optimizer, before in zip(self.optimizers, groups)
@@ -132,6 +133,8 @@ def _mend_schedules() -> None:
             # A scheduler warns where its optimiser has made no step: these steps are past.
             warnings.simplefilter("ignore")
             for scheduler, schedule, count in zip(schedulers, asked, steps):
+                for key in scheduler.state_dict().keys() - schedule.keys():
+                    delattr(scheduler, key)  # of a schedule of another type
                 scheduler.load_state_dict(schedule)
                 for _ in range(count):
                     scheduler.step()
