@@ -168,7 +168,6 @@ def commands(kind: str, file: Path, work: Path, good: Path, weights: Path) -> di
     if kind == "images":
         return {
             "restore": (glsgn, ["restore", str(file.parent), w, *network]),
-            "restore to PNG": (glsgn, ["restore", str(file), f"{w}.png", *network]),
             "prepare": (glsgn, ["prepare", str(work), *pairs, "--workers", "1"]),
             "preview": (glsgn, ["preview", str(work), *pairs, "--out", f"{w}.png"]),
             "synthesize": (

@@ -200,7 +200,7 @@ def check(cfg):
     import glsgn_plugins.mmagic  # noqa: F401
     from glsgn_plugins.mmagic.configs import check_config
 
-    check_config(Config(cfg))
+    check_config(cfg if isinstance(cfg, Config) else Config(cfg))
 
 
 FREE = re.compile(

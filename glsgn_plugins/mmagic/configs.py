@@ -176,6 +176,9 @@ def _typed(cfg: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
                 yield f"{place}.sampler", loader["sampler"], mmagic.DATA_SAMPLERS
         for place, evaluator in _each(cfg.get(f"{phase}_evaluator"), f"{phase}_evaluator"):
             metrics = evaluator.get("metrics") if isinstance(evaluator, Mapping) else None
+            whole = isinstance(evaluator, Mapping) and evaluator.get("type") == "Evaluator"
+            if whole and metrics is None:
+                raise InputError(f"the config lacks '{place}.metrics'")
             found = evaluator if metrics is None else metrics
             for inner, metric in _each(found, place if metrics is None else f"{place}.metrics"):
                 yield inner, metric, mmagic.METRICS
