@@ -197,7 +197,7 @@ def _jpeg(file: BinaryIO, size: int) -> Header:
     content = file.read()
     found: Header | None = None
     shortest: dict[int, int] = {}  # of each Huffman table, what a code of zeros alone stands for
-    baseline = False
+    baseline = scanned = False
     orientation = 0
     at = 2
     while True:
@@ -206,9 +206,9 @@ def _jpeg(file: BinaryIO, size: int) -> Header:
         if at + 4 > len(content):
             if found is not None and content[at : at + 2] == b"\xff\xd9":
                 break
-            raise CutShort
+            raise _ended(content, scanned)
         if content[at] != 0xFF:
-            raise ValueError(f"no JPEG marker at byte {at}")
+            raise Damaged("no marker where one must be") if scanned else ValueError("no marker")
         marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
         if marker == 0xD9:
             break
@@ -224,9 +224,9 @@ def _jpeg(file: BinaryIO, size: int) -> Header:
             orientation = _orientation(segment[6:])
         at += 2 + length
         if marker == 0xDA:
-            end = _MARKER.search(content, at)
+            end, scanned = _MARKER.search(content, at), True
             if end is None:
-                raise CutShort
+                raise _ended(content, scanned)
             # Disks and networks leave zeros. Decoders take them for coefficients, one by one: a
             # block full of equal ones is none of a picture's, unless they say that it ends.
             tables = [0x10 | pair & 15 for pair in segment[2 : 1 + 2 * segment[0] : 2]]
@@ -247,6 +247,12 @@ def _jpeg(file: BinaryIO, size: int) -> Header:
         left_out=said if len(more) > 4096 else "",
         end=at,
     )
+
+
+def _ended(content: bytes, scanned: bool) -> ValueError:
+    """What a JPEG is whose structure leads beyond its end."""
+    whole = content.rstrip(b"\0").endswith(b"\xff\xd9")
+    return Damaged("its parts are longer than it is") if scanned and whole else CutShort()
 
 
 def _shortest(segment: bytes) -> dict[int, int]:

@@ -123,9 +123,9 @@ def _by_pillow(path: Path, content: bytes) -> NDArray[Any]:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
                 image = Image.open(io.BytesIO(content))
+                image.load()
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
-        image.load()
         return np.asarray(image.convert("RGB") if image.mode != "RGBA" else image)[..., :3]
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, EOFError) as error:
         raise InputError(f"{path}: damaged or no image ({error}); copy it again") from None
