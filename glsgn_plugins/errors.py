@@ -28,6 +28,10 @@ class NotSavedError(StoppedError):
     """A checkpoint could not be written."""
 
 
+MANY = 60
+"""Names from which a message shows only those that are like the one that was given."""
+
+
 def nearest(name: object, known: Iterable[str]) -> str | None:
     """The name that was most likely meant, or ``None`` where none is near."""
     known = list(known)
@@ -50,7 +54,12 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> InputError:
     known = sorted(known)
     near = nearest(name, known)
     hint = f" Did you mean '{near}'?" if near else ""
-    return InputError(f"{what}: '{name}' does not exist.{hint} Known: {', '.join(known)}")
+    if len(known) > MANY:
+        like = difflib.get_close_matches(str(name), known, n=8, cutoff=0.3)
+        shown = ", ".join((*like, f"and {len(known) - len(like)} more"))
+    else:
+        shown = ", ".join(known)
+    return InputError(f"{what}: '{name}' does not exist.{hint} Known: {shown}")
 
 
 def said(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 NOT_READ = frozenset(
@@ -65,3 +65,14 @@ def left_out(paths: Iterable[Path], read: Iterable[str]) -> str:
 def same_form(name: str) -> str:
     """A name in Unicode's composed form: Macs store others than they were given."""
     return unicodedata.normalize("NFC", name)
+
+
+def equal_names(paths: Sequence[str]) -> tuple[str, str] | None:
+    """Two files whose results would get one name, if there are any."""
+    seen: dict[str, str] = {}
+    for path in paths:
+        name = os.path.splitext(os.path.basename(path))[0]
+        if name in seen:
+            return seen[name], path
+        seen[name] = path
+    return None

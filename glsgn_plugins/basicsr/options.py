@@ -31,7 +31,7 @@ from glsgn_plugins.basicsr.datasets import FromOptions
 from glsgn_plugins.basicsr.gan_model import GLSGNGANModel
 from glsgn_plugins.basicsr.images import check_files, check_lmdb, check_pairs
 from glsgn_plugins.basicsr.model import GLSGNModel, amp_type
-from glsgn_plugins.basicsr.pictures import equal_names, input_paths
+from glsgn_plugins.basicsr.pictures import input_paths
 from glsgn_plugins.basicsr.reading import Options, read_options
 from glsgn_plugins.basicsr.schema import (
     Cosine,
@@ -45,6 +45,7 @@ from glsgn_plugins.basicsr.schema import (
 from glsgn_plugins.basicsr.tiled_model import TiledSRModel
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference import check_tile
+from glsgn_plugins.listing import equal_names
 from glsgn_plugins.network import GLSGN, MIN_SIZE
 from glsgn_plugins.pretrained import is_shipped, weights_file
 from glsgn_plugins.schema import validate, wrong_type

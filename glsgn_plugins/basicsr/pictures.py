@@ -14,6 +14,7 @@ from torch import Tensor
 
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.headers import read_header
+from glsgn_plugins.listing import equal_names
 from glsgn_plugins.writing import not_written
 
 
@@ -25,17 +26,6 @@ def input_paths(dataset: Any) -> list[str]:
         return [str(path) for path in dataset.synthesis.photographs]
     paths = getattr(dataset, "paths", ())
     return [path["lq_path"] if isinstance(path, dict) else str(path) for path in paths]
-
-
-def equal_names(paths: Sequence[str]) -> tuple[str, str] | None:
-    """Two inputs whose results BasicSR would give one name, if there are any."""
-    seen: dict[str, str] = {}
-    for path in paths:
-        name = os.path.splitext(os.path.basename(path))[0]
-        if name in seen:
-            return seen[name], path
-        seen[name] = path
-    return None
 
 
 def picture_names(paths: Sequence[str]) -> dict[str, Path]:
