@@ -186,6 +186,22 @@ def check_numbers(section: Any) -> None:
             raise wrong_type(place, value, "a number")
 
 
+def check_names(section: Any, place: str = "the options") -> None:
+    """Find keys that are no text, which YAML makes of ``1:``, ``no:`` and ``~:``.
+
+    Raises:
+        InputError: There is one.
+    """
+    if isinstance(section, dict):
+        for key, value in section.items():
+            if not isinstance(key, str):
+                raise InputError(f"{place}: the key {key!r} is no text; put it in quotes")
+            check_names(value, key if place == "the options" else f"{place}.{key}")
+    elif isinstance(section, list):
+        for value in section:
+            check_names(value, place)
+
+
 def _leaves(section: Any, place: str) -> Iterator[tuple[str, Any]]:
     if isinstance(section, dict):
         for key, value in section.items():

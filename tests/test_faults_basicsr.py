@@ -437,6 +437,7 @@ LISTED = {
     "train.pixel_opt.reduction": "avg",
     "train.optim_g.weight_decay": "1e-4",
     "train.optim_g.lr": "fast",
+    "train.optim_g.betas": ["0.9", 0.99],
     "train.scheduler.gamma": "half",
     "train.scheduler.milestones": 100,
     "train.pixel_opt": None,
@@ -483,6 +484,22 @@ def test_values_that_can_not_be_are_named_before_the_start(key, refused):
     path = key.rstrip("/").split(".")
     line = refused(set_in(*path, value=LISTED[key]))
     assert path[-1] in line
+
+
+def test_a_key_that_is_no_text_is_named(refused):
+    assert "train: the key False is no text" in refused(lambda opt: opt["train"].update({False: 1}))
+
+
+def test_the_stock_model_needs_a_suffix(project, write_options, monkeypatch, capsys):
+    def edit(opt):
+        opt["model_type"] = "SRModel"
+        opt["path"]["pretrain_network_g"] = None
+        del opt["val"]["suffix"]
+
+    options = write_options(edit, test=True)
+    code, line = run_here(project, monkeypatch, capsys, "test", "-opt", str(options))
+    assert code == 2
+    assert "the options lack 'val.suffix'" in line
 
 
 def options_of_training(write_options):

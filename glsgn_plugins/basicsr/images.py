@@ -78,6 +78,12 @@ def check_pairs(
                         "makes 8-bit RGB of everything; convert it, remove the pair, or use "
                         "UHDPairedDataset"
                     )
+                turned = header.orientation != 1 and header.kind != "JPEG"
+                if turned or not header.plain or header.frames > 1 or header.floating:
+                    raise InputError(
+                        f"{path}: a {header.kind} that PairedImageDataset doesn't read right (its "
+                        "orientation, layout or pages); convert it, or use UHDPairedDataset"
+                    )
         small, large = headers
         if (large.height, large.width) != (small.height * scale, small.width * scale):
             raise InputError(

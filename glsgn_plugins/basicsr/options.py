@@ -48,7 +48,7 @@ from glsgn_plugins.inference import check_tile
 from glsgn_plugins.listing import equal_names
 from glsgn_plugins.network import GLSGN, MIN_SIZE
 from glsgn_plugins.pretrained import is_shipped, weights_file
-from glsgn_plugins.schema import validate, wrong_type
+from glsgn_plugins.schema import check_names, validate, wrong_type
 from glsgn_plugins.upstream.training import too_few
 from glsgn_plugins.weights import check_fits, read_weights
 
@@ -75,6 +75,7 @@ def check_options(opt: Options, train: bool) -> None:
     Raises:
         InputError: The first thing that is wrong.
     """
+    check_names(opt)
     kind = opt.get("model_type")
     model = _registered(MODEL_REGISTRY, kind) if isinstance(kind, str) else None
     if isinstance(kind, str) and model is None:
@@ -105,6 +106,9 @@ def check_options(opt: Options, train: bool) -> None:
         )
     val = opt.get("val") or {}
     _check_tile(val, model, ours)
+    tiled = issubclass(model, TiledSRModel)
+    if not train and val.get("save_img") and "suffix" not in val and not tiled:
+        raise InputError("the options lack 'val.suffix', which save_img needs; ~ for none")
     for phase, dataset in opt["datasets"].items():
         training = train and phase == "train"
         paths = _check_dataset(phase, dataset, training, ours)
@@ -112,7 +116,7 @@ def check_options(opt: Options, train: bool) -> None:
             _check_batches(opt, len(paths))
         if not training and val.get("metrics"):
             _check_truth(phase, dataset, val["metrics"])
-        if not training and val.get("save_img") and not issubclass(model, TiledSRModel):
+        if not training and val.get("save_img") and not tiled:
             same = equal_names(paths or ())
             if same:
                 raise InputError(
@@ -287,6 +291,15 @@ def _check_optimizer(place: str, section: Options, known: list[str]) -> None:
         raise wrong_type(f"{place}.lr", rate, "a number from 0 up")
     made = getattr(torch.optim, section["type"])
     _check_keys(place, section, made, known=("type",), given=("params",))
+    try:
+        made(
+            [torch.nn.Parameter(torch.zeros(1))],
+            **{k: v for k, v in section.items() if k != "type"},
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{place}: {section['type']} can't be made of {options} ({error})"
+        ) from None
 
 
 def _check_scheduler(train: Options) -> None:
