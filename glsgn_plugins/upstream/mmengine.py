@@ -16,7 +16,13 @@ from glsgn_plugins.checkpoint import mmengine_globals, read_checkpoint
 from glsgn_plugins.data.draws import number
 from glsgn_plugins.errors import InputError, NotSavedError, StoppedError, said
 from glsgn_plugins.upstream.mending import Mend
-from glsgn_plugins.weights import is_safetensors, read_safetensors
+from glsgn_plugins.weights import (
+    ANCHOR,
+    is_safetensors,
+    of_generator,
+    read_safetensors,
+    states_of,
+)
 from glsgn_plugins.writing import NO_SPACE, written_whole
 
 
@@ -41,7 +47,9 @@ def _mend_mmengine_loading() -> None:
     def load_from_local(filename: str, map_location: Any) -> Any:
         file = Path(filename).expanduser()
         if is_safetensors(file):
-            return {"state_dict": read_safetensors(file)}
+            weights = read_safetensors(file)
+            glsgn = states_of(weights, ANCHOR)
+            return {"state_dict": of_generator(glsgn[0].weights) if glsgn else weights}
         return read_checkpoint(file, mmengine_globals(HistoryBuffer))
 
 
