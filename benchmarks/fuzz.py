@@ -297,6 +297,8 @@ def main() -> int:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     load_plugins()
+    import glsgn_plugins.basicsr.options  # noqa: F401  # once, and not in every process
+
     table: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -291,11 +291,9 @@ def _check_optimizer(place: str, section: Options, known: list[str]) -> None:
         raise wrong_type(f"{place}.lr", rate, "a number from 0 up")
     made = getattr(torch.optim, section["type"])
     _check_keys(place, section, made, known=("type",), given=("params",))
+    options = {key: value for key, value in section.items() if key != "type"}
     try:
-        made(
-            [torch.nn.Parameter(torch.zeros(1))],
-            **{k: v for k, v in section.items() if k != "type"},
-        )
+        made([torch.nn.Parameter(torch.zeros(1))], **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{place}: {section['type']} can't be made of {options} ({error})"
