@@ -11,12 +11,13 @@ from __future__ import annotations
 import io
 import re
 import struct
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.tiffs import CutShort, directories
+from glsgn_plugins.tiffs import CutShort, directories, exif_orientation
 
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
@@ -108,7 +109,7 @@ def read_header(path: Path, content: bytes | None = None) -> Header:
         raise InputError(f"{path}: damaged ({error}); copy it again or remove it") from None
     except (ValueError, struct.error, OverflowError, IndexError) as error:
         raise InputError(f"{path}: not an image that can be read ({error}); remove it") from None
-    if header.height < 1 or header.width < 1:
+    if min(header.height, header.width) < 1:
         raise InputError(f"{path}: not an image that can be read ({header.size}); remove it")
     if header.orientation in SIDEWAYS:
         return replace(header, height=header.width, width=header.height)
@@ -185,12 +186,22 @@ _FILLED = re.compile(rb"\xff\xff+\0")
 
 
 class Damaged(ValueError):
-    """A file is as long as it must be, but isn't what was written."""
+    """A file has its length, but isn't what was written."""
 
 
 def _jpeg(file: BinaryIO, size: int) -> Header:
+    """Of a file that is only looked at, the beginning and the end do: sets have thousands."""
+    if not isinstance(file, io.BytesIO):
+        file.seek(max(0, size - 64))
+        if file.read().endswith(b"\xff\xd9"):
+            file.seek(0)
+            with suppress(ValueError):  # where its pixels begin later, or it is damaged
+                return _jpeg_of(file.read(2**17), scan=False)
     file.seek(0)
-    content = file.read()
+    return _jpeg_of(file.read(), scan=True)
+
+
+def _jpeg_of(content: bytes, scan: bool) -> Header:
     found: Header | None = None
     shortest: dict[int, int] = {}  # of each Huffman table, what a code of zeros alone stands for
     baseline = scanned = False
@@ -217,8 +228,10 @@ def _jpeg(file: BinaryIO, size: int) -> Header:
         elif marker == 0xC4:
             shortest |= _shortest(segment)
         elif marker == 0xE1 and segment[:6] == b"Exif\0\0" and not orientation:
-            orientation = _orientation(segment[6:])
+            orientation = exif_orientation(segment[6:])
         at += 2 + length
+        if marker == 0xDA and not scan:
+            break
         if marker == 0xDA:
             end, scanned = _MARKER.search(content, at), True
             if end is None:
@@ -235,7 +248,7 @@ def _jpeg(file: BinaryIO, size: int) -> Header:
     if found is None:
         raise ValueError("no picture before its end")
     # Phones put a film or a second picture behind the first.
-    more = content[at + 2 :].strip(b"\0\xff\r\n ")
+    more = content[at + 2 if scan else len(content) :].strip(b"\0\xff\r\n ")
     said = f"{len(more) / 1e6:.1f} MB behind the picture, a film or another one" if more else ""
     return replace(
         found,
@@ -259,17 +272,6 @@ def _shortest(segment: bytes) -> dict[int, int]:
         found[segment[at]] = segment[at + 17]
         at += 17 + sum(segment[at + 1 : at + 17])
     return found
-
-
-def _orientation(block: bytes) -> int:
-    """Of an EXIF block, without its mark; 0 where it tells none."""
-    try:
-        for directory in directories(io.BytesIO(block), len(block)):
-            (found,) = directory.numbers(274) or (0,)
-            return found if 1 <= found <= 8 else 0
-    except (ValueError, struct.error):
-        pass
-    return 0
 
 
 # --- PNG -----------------------------------------------------------------------------------------
@@ -300,7 +302,7 @@ def _png(file: BinaryIO, size: int) -> Header:
         if kind == b"acTL":
             frames = int.from_bytes(content[:4], "big")
         elif kind == b"eXIf":
-            orientation = _orientation(content.removeprefix(b"Exif\0\0")) or 1
+            orientation = exif_orientation(content.removeprefix(b"Exif\0\0")) or 1
         elif kind in COLOURS:
             colour[kind] = content
         kinds.add(kind)
@@ -352,7 +354,7 @@ def _webp(file: BinaryIO, size: int) -> Header:
             sides = struct.unpack("<HH", file.read(10)[6:])
             width, height = width or sides[0] & 0x3FFF, height or sides[1] & 0x3FFF
         elif kind == b"EXIF":
-            orientation = _orientation(file.read(length).removeprefix(b"Exif\0\0")) or 1
+            orientation = exif_orientation(file.read(length).removeprefix(b"Exif\0\0")) or 1
         at += 8 + length + length % 2
     channels = "RGB with transparency" if alpha else "RGB"
     return Header(

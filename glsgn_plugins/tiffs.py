@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -83,3 +84,14 @@ def directories(file: BinaryIO, size: int) -> Iterator[Directory]:
         if len(following) < struct.calcsize("<" + offset):
             return
         (at,) = struct.unpack(order + offset, following)
+
+
+def exif_orientation(block: bytes) -> int:
+    """Of an EXIF block, without its mark; 0 where it tells none."""
+    try:
+        for directory in directories(io.BytesIO(block), len(block)):
+            (found,) = directory.numbers(274) or (0,)
+            return found if 1 <= found <= 8 else 0
+    except (ValueError, struct.error):
+        pass
+    return 0

@@ -111,6 +111,7 @@ def read(path: Path) -> Photograph:
     header = read_header(path)
     check_header(path, header)
     if header.kind == "JPEG":
+        header = read_header(path, path.read_bytes())  # to its end, and what is behind that
         with suppress(ImportError):  # OpenCV is of another extra
             from glsgn_plugins.data.images import check_jpeg
 

@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.upstream.mending import Mend
 from glsgn_plugins.writing import write_whole
@@ -262,6 +260,8 @@ def forced_value(text: str) -> Any:
     Raises:
         YAMLError: It is no YAML.
     """
+    import yaml  # of BasicSR's requirements
+
     if text.startswith("!!float"):
         return float(text.removeprefix("!!float"))
     if text.lower() == "none":
