@@ -318,9 +318,7 @@ def _png(file: BinaryIO, size: int) -> Header:
     channels = names[colour_type]
     if colour_type in (4, 6) or b"tRNS" in kinds:
         channels += " with transparency"
-    # A palette's entries have 8 bits, whatever its indices have.
     bits = 8 if colour_type == 3 else bits
-    # An APNG of one frame is a picture as any other.
     return Header("PNG", height, width, channels, bits, frames, orientation, colour=colour)
 
 
