@@ -94,9 +94,7 @@ def read_header(path: Path, content: bytes | None = None) -> Header:
     try:
         with path.open("rb") if content is None else io.BytesIO(content) as file:
             size = file.seek(0, io.SEEK_END)
-            if not size:
-                raise InputError(f"{path}: empty, 0 bytes; copy it again or remove it")
-            header = _header(file, size)
+            header = _header(file, size) if size else None
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
@@ -109,6 +107,8 @@ def read_header(path: Path, content: bytes | None = None) -> Header:
         raise InputError(f"{path}: damaged ({error}); copy it again or remove it") from None
     except (ValueError, struct.error, OverflowError, IndexError) as error:
         raise InputError(f"{path}: not an image that can be read ({error}); remove it") from None
+    if header is None:
+        raise InputError(f"{path}: empty, 0 bytes; copy it again or remove it")
     if min(header.height, header.width) < 1:
         raise InputError(f"{path}: not an image that can be read ({header.size}); remove it")
     if header.orientation in SIDEWAYS:
