@@ -7,36 +7,26 @@ import collections
 import os
 import pickle
 import re
-import types
+import struct
 import zipfile
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 
+from glsgn_plugins.archives import read_archive
 from glsgn_plugins.errors import InputError
 
-
-def _allow_counter() -> None:
-    """Let ``weights_only`` loading take ``collections.Counter``, a dict of plain numbers.
-
-    The state of BasicSR's ``MultiStepRestartLR`` holds one; torch allows it of itself from 2.5.
-    """
-    if hasattr(torch.serialization, "add_safe_globals"):  # torch 2.4 and later
-        torch.serialization.add_safe_globals([collections.Counter])
-    else:
-        _allowed_by_torch()["collections.Counter"] = collections.Counter
+SOUND = (2, 10)
+"""The first torch whose own ``weights_only`` has no flaw that is known, see :mod:`.archives`."""
 
 
-def _allowed_by_torch() -> dict[str, Any]:
-    """What ``weights_only`` loading takes beside what users allow, by full name."""
-    from torch import _weights_only_unpickler as unpickler
+def trusts_torch() -> bool:
+    """Whether checkpoints are read by torch's own ``weights_only``, or by our reader."""
+    release = re.match(r"(\d+)\.(\d+)", torch.__version__)
+    return release is not None and tuple(map(int, release.groups())) >= SOUND
 
-    return unpickler._get_allowed_globals()
-
-
-_allow_counter()
 
 STATISTICS = ("min", "max", "mean", "current")
 
@@ -78,51 +68,20 @@ def mmengine_globals(history: type) -> dict[str, Any]:
 
 
 def _load(path: str | os.PathLike[str], allowed: Mapping[str, Any]) -> Any:
-    """``torch.load`` with ``weights_only``, which takes these names as well."""
-    if not allowed:
+    """``torch.load`` with ``weights_only``, which takes these names as well; or our own reader."""
+    if not trusts_torch():
+        return read_archive(path, allowed)
+    # The state of BasicSR's MultiStepRestartLR holds a Counter, a dict of plain numbers.
+    named = {"collections.Counter": collections.Counter, **allowed}
+    with torch.serialization.safe_globals([(value, name) for name, value in named.items()]):
         return torch.load(path, map_location="cpu", weights_only=True)
-    if torch.__version__ >= "2.6":  # where safe_globals takes names
-        with torch.serialization.safe_globals([(value, name) for name, value in allowed.items()]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    unpickler = _unpickler_of({**_allowed_by_torch(), **allowed})
-    restricted = types.SimpleNamespace(
-        __name__="restricted",
-        Unpickler=unpickler,
-        load=lambda file, **options: unpickler(file, **options).load(),
-    )
-    return torch.load(path, map_location="cpu", weights_only=False, pickle_module=restricted)
 
 
-def _unpickler_of(known: Mapping[str, Any]) -> type:
-    """An unpickler that finds, calls and changes these alone: ``weights_only`` for torch < 2.6."""
-
-    def check(subject: Any) -> None:
-        if not any(subject is k for k in known.values()):
-            raise pickle.UnpicklingError(f"Unsupported operand {subject!r}")
-
-    class Unpickler(pickle._Unpickler):
-        dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
-        stack: list[Any]
-
-        def find_class(self, module: str, name: str) -> Any:
-            # torch.save writes Python 2's name of the module.
-            full = f"{'builtins' if module == '__builtin__' else module}.{name}"
-            if full not in known:
-                raise pickle.UnpicklingError(f"Unsupported global: GLOBAL {full}")
-            return known[full]
-
-        def load_reduce(self) -> None:
-            check(self.stack[-2])
-            super().load_reduce()  # type: ignore[misc]
-
-        def load_build(self) -> None:
-            check(type(self.stack[-2]))
-            super().load_build()  # type: ignore[misc]
-
-        dispatch[pickle.REDUCE[0]] = load_reduce
-        dispatch[pickle.BUILD[0]] = load_build
-
-    return Unpickler
+DAMAGE = (
+    *(RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError),
+    *(AssertionError, MemoryError, OverflowError, struct.error, RecursionError),
+)
+"""What torch and pickle raise for files that are no longer what was written."""
 
 
 def read_checkpoint(path: str | os.PathLike[str], allowed: Mapping[str, Any] | None = None) -> Any:
@@ -150,8 +109,12 @@ def read_checkpoint(path: str | os.PathLike[str], allowed: Mapping[str, Any] | N
                 f"({reason}); ask its maker for a state dict alone"
             ) from None
         raise InputError(f"{path}: damaged or no checkpoint; copy or download it again") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{path}: can't be read ({error.strerror})") from None
+    except DAMAGE as error:
         reason = str(error).split("\n")[0]
+        if not trusts_torch() and not zipfile.is_zipfile(path):
+            reason += f", or older than what is read with torch {torch.__version__}"
         raise InputError(
             f"{path}: damaged, perhaps cut short ({reason}); use an earlier one or copy it again"
         ) from None

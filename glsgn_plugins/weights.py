@@ -6,7 +6,7 @@ import inspect
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,12 +26,21 @@ LOGGER = logging.getLogger("glsgn_plugins")
 
 Weights = dict[str, Tensor]
 
-PREFIXES = ("generator_ema.", "generator.", "module.")
-"""What MMagic's models, and ranks, put before the network's keys; the first found is taken."""
+ANCHOR = "global_pathway.encoder.stem.weight"
+"""A key that every GLSGN has: what stands before it in a file, stands before all of them."""
+
+CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
+"""Where trainers put a state dict; for messages alone, since any nesting is searched."""
+
+NESTED = 4
+"""How deep state dicts are looked for."""
+
+AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged?)([._]|$)", re.IGNORECASE)
+"""In the names of averaged weights."""
 
 KNOWN = (
-    "a checkpoint of BasicSR (params_ema, params) or MMagic (state_dict), a state dict, or "
-    "safetensors"
+    "a checkpoint of BasicSR (params_ema, params), MMagic (state_dict) or another trainer, a state "
+    "dict, or safetensors"
 )
 
 
@@ -66,24 +75,21 @@ def read_weights(path: Path | str) -> Found:
         InputError: The file can't be read safely, or holds no weights of GLSGN.
     """
     path = weights_file(path)
-    found: Mapping[str, Any]
-    if path.suffix == ".safetensors":
-        found, place = read_safetensors(path), "the file"
+    content: Any
+    if is_safetensors(path):
+        content = read_safetensors(path)
+        states = states_of(content, ANCHOR, "the file")
         record = record_in(safetensors_metadata(path))
     else:
         content = read_checkpoint(path, mmengine_globals(_History))
+        states = states_of(content, ANCHOR)
         record = record_in(content)
-        found, place = _inside(path, content)
-    for prefix in PREFIXES:
-        if any(key.startswith(prefix) for key in found):
-            found = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
-            place = f"{prefix[:-1]} in {place}"
-            break
-    if not all(isinstance(value, Tensor) for value in found.values()):
-        raise InputError(f"{path}: {place} holds more than tensors; expected {KNOWN}")
+    state = states[0] if states else _inside(path, content)
+    if not all(isinstance(value, Tensor) for value in state.weights.values()):
+        raise InputError(f"{path}: {state.place} holds more than tensors; expected {KNOWN}")
     if record is None:
         record = UNRECORDED.get(path)
-    return Found(dict(found), _recorded(found, path, record), place)
+    return Found(dict(state.weights), _recorded(state.weights, path, record), state.place)
 
 
 def _recorded(
@@ -100,16 +106,84 @@ def _recorded(
     return options
 
 
-def _inside(path: Path, checkpoint: Any) -> tuple[Mapping[str, Any], str]:
+class State(NamedTuple):
+    """A network's state dict that was found in a checkpoint.
+
+    Attributes:
+        weights: Without what trainers put before the keys.
+        place: Where in the file it was.
+    """
+
+    weights: Weights
+    place: str
+
+
+def states_of(checkpoint: Any, anchor: str, name: str = "the state dict") -> list[State]:
+    """State dicts of a network, wherever a trainer has put them; the best one first.
+
+    Whatever stands before the network's keys is taken off: ``module.`` of several GPUs,
+    ``_orig_mod.`` of ``torch.compile``, ``model.``, ``net_g.`` and ``generator.`` of models that
+    hold the network, and any of these within one another.
+
+    Args:
+        checkpoint: What the file holds.
+        anchor: A key of the network, by which it is found.
+        name: For the place: of the outermost mapping.
+
+    Returns:
+        Averaged weights before others, else in the file's order.
+    """
+    found: list[tuple[int, State]] = []
+    for place, state in _mappings(checkpoint, ()):
+        prefixes = [
+            key[: -len(anchor)]
+            for key in state
+            if isinstance(key, str) and (key == anchor or key.endswith(f".{anchor}"))
+        ]
+        for prefix in prefixes:
+            weights = {
+                key.removeprefix(prefix): value
+                for key, value in state.items()
+                if isinstance(key, str) and key.startswith(prefix)
+            }
+            # MMEngine's EMAHook puts the averaged weights into state_dict when it saves, and those
+            # that are trained into ema_state_dict.
+            swapped = (
+                isinstance(checkpoint, Mapping)
+                and {
+                    "state_dict",
+                    "ema_state_dict",
+                }
+                <= checkpoint.keys()
+            )
+            averaged = bool(AVERAGED.search(".".join((*place, prefix))))
+            rank = 0 if averaged else 1
+            said = " in ".join(reversed(place)) or name
+            if swapped:
+                rank = {"state_dict": 0, "ema_state_dict": 2}.get(place[0] if place else "", 1)
+                said += " (averaged by EMAHook)" if rank == 0 else ""
+            said = f"{prefix[:-1]} in {said}" if prefix else said
+            found.append((rank, State(weights, said)))
+    return [state for _, state in sorted(found, key=lambda one: one[0])]
+
+
+def _mappings(content: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Mappings in a checkpoint, the outermost first, each with the keys that lead there."""
+    if isinstance(content, Mapping) and len(place) <= NESTED:
+        yield place, content
+        for key, value in content.items():
+            if isinstance(key, str):
+                yield from _mappings(value, (*place, key))
+
+
+def _inside(path: Path, checkpoint: Any) -> State:
+    """What is most likely meant as weights, of whatever network."""
     if isinstance(checkpoint, Mapping):
-        for key in ("params_ema", "params", "state_dict"):
+        for key in CONTAINERS:
             if isinstance(checkpoint.get(key), Mapping):
-                # MMEngine's EMAHook puts the averaged weights there when it saves, and those that
-                # are trained in ema_state_dict.
-                ema = key == "state_dict" and "ema_state_dict" in checkpoint
-                return checkpoint[key], f"{key} (averaged by EMAHook)" if ema else key
+                return State(dict(checkpoint[key]), key)
         if checkpoint and all(isinstance(value, Tensor) for value in checkpoint.values()):
-            return checkpoint, "the state dict"
+            return State(dict(checkpoint), "the state dict")
         held = ", ".join(map(str, list(checkpoint)[:4])) or "nothing"
     else:
         held = f"a {type(checkpoint).__name__}"
@@ -272,7 +346,8 @@ def write_weights(
         InputError: The file exists, its name ends otherwise, a weight is beyond ``dtype``, or it
             can't be written.
     """
-    if path.suffix not in (".pth", ".safetensors"):
+    suffix = path.suffix.lower()
+    if suffix not in (".pth", ".safetensors"):
         raise InputError(f"{path}: expected a name that ends in .pth or .safetensors")
     if path.exists():
         raise InputError(f"{path} exists; remove it or give another name")
@@ -286,7 +361,7 @@ def write_weights(
         raise InputError(f"{path}: {beyond[0]} holds numbers that {dtype} can't; write float32")
     try:
         with written_whole(path.parent) as scratch:
-            if path.suffix == ".safetensors":
+            if suffix == ".safetensors":
                 metadata = {"format": "pt", **({RECORD: record} if record else {})}
                 packed = safetensors.torch.save(plain, metadata=metadata)
                 (scratch / path.name).write_bytes(packed)
@@ -301,6 +376,19 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
     """What a file says of itself beside its tensors."""
     with safetensors.safe_open(path, framework="pt") as file:
         return file.metadata() or {}
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is safetensors, by its name or, whatever that says, by its beginning."""
+    if path.suffix.lower() == ".safetensors":
+        return True
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)  # the header's length, and the header, which is JSON
+    except OSError:
+        return False
+    length = int.from_bytes(start[:8], "little")
+    return start[8:] == b"{" and 8 + length <= path.stat().st_size
 
 
 def read_safetensors(path: Path) -> Weights:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +23,9 @@ from glsgn_plugins.errors import InputError
 
 SCRATCH = ".writing"
 """Begins the names of scratch folders."""
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A full disk, a used-up quota, a limit on the size of files."""
 
 
 @contextmanager
@@ -72,6 +77,13 @@ def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
             (scratch / path.name).write_bytes(content)
     except OSError as error:
         raise not_written(path, error) from None
+
+
+def printable() -> None:
+    """Let messages name files whose names are no UTF-8, of old archives and network drives."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def not_written(path: Path, error: OSError | RuntimeError) -> InputError:

@@ -174,7 +174,6 @@ def test_wrong_options(case, project, write_options, monkeypatch, capsys):
     assert not (project / "experiments" / "tiny" / "models").is_dir() or case in (
         # Known only when the model is built.
         "loss value",
-        "arch value",
         "fp16 on the CPU",
         "backbone",
         "no backbone weights",

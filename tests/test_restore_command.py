@@ -168,8 +168,8 @@ def test_bad_files_are_named_and_the_rest_go_on(weights, tmp_path, capsys):
     said = capsys.readouterr().err
     for name in ("cut.jpg", "cut.png", "zero.jpg", "text.png"):
         assert f"{source / name}: " in said
-    assert f"{source / 'print.jpg'}: cmyk" in said
-    assert f"{source / 'pages.tif'}: holds 2 pages" in said
+    assert f"{source / 'print.jpg'}: CMYK, whose colours" in said
+    assert f"{source / 'pages.tif'}: 2 frames or pages" in said
     assert f"{source / 'dot.png'}: GLSGN expects images of at least 32x32" in said
     assert "Traceback" not in said
 

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from glsgn_plugins.data.checks import pair_problem, photograph_problem
 from glsgn_plugins.data.datasets import UHDSynthesisDataset
-from glsgn_plugins.data.images import read_header
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.headers import read_header
 
 SHOW_PROGRESS_FROM = 500
 """Pairs from which the check shows a progress bar: some seconds on a network drive."""
@@ -49,7 +49,9 @@ def check_files(place: str, dataset: Any) -> None:
             raise InputError(problem)
 
 
-def check_pairs(place: str, dataset: dict[str, Any], crop: int | None, rgb8: bool) -> None:
+def check_pairs(
+    place: str, dataset: dict[str, Any], crop: int | None, rgb8: bool
+) -> list[tuple[Path, Path]]:
     """Check the pairs that BasicSR's ``PairedImageDataset`` will read from folders.
 
     Args:
@@ -57,6 +59,9 @@ def check_pairs(place: str, dataset: dict[str, Any], crop: int | None, rgb8: boo
         dataset: The options of the dataset; ``dataroot_lq`` and ``dataroot_gt`` exist.
         crop: The training crop in pixels, which each image must hold; or ``None``.
         rgb8: Require 8-bit RGB.
+
+    Returns:
+        The pairs.
 
     Raises:
         InputError: The first thing that is wrong, with its file.
@@ -73,6 +78,12 @@ def check_pairs(place: str, dataset: dict[str, Any], crop: int | None, rgb8: boo
                         "makes 8-bit RGB of everything; convert it, remove the pair, or use "
                         "UHDPairedDataset"
                     )
+                turned = header.orientation != 1 and header.kind != "JPEG"
+                if turned or not header.plain or header.frames > 1 or header.floating:
+                    raise InputError(
+                        f"{path}: a {header.kind} that PairedImageDataset doesn't read right (its "
+                        "orientation, layout or pages); convert it, or use UHDPairedDataset"
+                    )
         small, large = headers
         if (large.height, large.width) != (small.height * scale, small.width * scale):
             raise InputError(
@@ -84,6 +95,37 @@ def check_pairs(place: str, dataset: dict[str, Any], crop: int | None, rgb8: boo
                 f"{gt}: {large.size} is smaller than {place}.gt_size, {crop}; lower gt_size or "
                 "remove the pair"
             )
+    return pairs
+
+
+def check_lmdb(place: str, dataset: dict[str, Any]) -> list[str]:
+    """Check the LMDB that BasicSR's ``PairedImageDataset`` will read.
+
+    Args:
+        place: For messages.
+        dataset: The options of the dataset; ``dataroot_lq`` and ``dataroot_gt`` exist.
+
+    Returns:
+        The keys of the inputs.
+
+    Raises:
+        InputError: A folder isn't LMDB, or both hold different keys.
+    """
+    keys = []
+    for side in ("dataroot_lq", "dataroot_gt"):
+        root = dataset[side]
+        if not root.endswith(".lmdb"):
+            raise InputError(f"{place}.{side}: '{root}', but BasicSR wants LMDB in NAME.lmdb")
+        listing = Path(os.path.expanduser(root), "meta_info.txt")
+        if not listing.is_file():
+            raise InputError(f"{listing}: missing, so this is no LMDB of BasicSR's; make it anew")
+        keys.append([line.split(".")[0] for line in listing.read_text().splitlines() if line])
+    different = set(keys[0]) ^ set(keys[1])
+    if different:
+        raise InputError(
+            f"{place}: the LMDBs of inputs and truths differ by '{min(different)}'; make them anew"
+        )
+    return keys[0]
 
 
 def _pairs(place: str, dataset: dict[str, Any]) -> list[tuple[Path, Path]]:

@@ -1,4 +1,4 @@
-"""Reading option files, and checking them before anything is started.
+"""Checking option files before anything is started.
 
 BasicSR finds a wrong name or folder one by one, after it has moved the last experiment aside, and
 with a traceback; some (a cosine schedule that is too short) only after hours. Here each is one line
@@ -8,16 +8,17 @@ that names the key, what was found, and what exists.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import inspect
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from basicsr.models.base_model import BaseModel
-from basicsr.utils.options import _postprocess_yml_value
+from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import (
     ARCH_REGISTRY,
     DATASET_REGISTRY,
@@ -28,62 +29,40 @@ from basicsr.utils.registry import (
 
 from glsgn_plugins.basicsr.datasets import FromOptions
 from glsgn_plugins.basicsr.gan_model import GLSGNGANModel
-from glsgn_plugins.basicsr.images import check_files, check_pairs
+from glsgn_plugins.basicsr.images import check_files, check_lmdb, check_pairs
 from glsgn_plugins.basicsr.model import GLSGNModel, amp_type
+from glsgn_plugins.basicsr.pictures import input_paths
+from glsgn_plugins.basicsr.reading import Options, read_options
+from glsgn_plugins.basicsr.schema import (
+    Cosine,
+    Loader,
+    MultiStep,
+    PairedTest,
+    PairedTrain,
+    TrainLoader,
+    check_keys,
+)
 from glsgn_plugins.basicsr.tiled_model import TiledSRModel
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference import check_tile
+from glsgn_plugins.listing import equal_names
 from glsgn_plugins.network import GLSGN, MIN_SIZE
 from glsgn_plugins.pretrained import is_shipped, weights_file
-from glsgn_plugins.shipped import find_shipped
+from glsgn_plugins.schema import check_names, validate, wrong_type
+from glsgn_plugins.upstream.training import too_few
 from glsgn_plugins.weights import check_fits, read_weights
 
-Options = dict[str, Any]
-
-REQUIRED = ("name", "model_type", "num_gpu", "datasets", "network_g", "path")
-REQUIRED_TRAIN = ("train", "logger", "scale")
-REQUIRED_TEST = ("val", "scale")
-MAPPINGS = ("datasets", "path", "train", "val", "logger")
+SR_TRAIN_KEYS = GLSGNModel.TRAIN_KEYS - {"pathway_opt", "amp", "grad_clip"}
 SCHEDULERS = ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR")
 
 
-def read_options(path: str, force_yml: list[str]) -> tuple[Path, Options]:
-    """Read an options file, and set ``force_yml`` in it as BasicSR will.
-
-    Args:
-        path: A path, or the name of a file in ``basicsr_options``.
-        force_yml: ``key:key=value``, as after ``--force_yml``.
-
-    Returns:
-        The path of the file found, and its options.
-
-    Raises:
-        InputError: There is no such file, it is no YAML mapping, or an entry can't be set.
-    """
-    file = find_shipped(path, "basicsr_options", ".yml")
-    try:
-        opt = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{file}: not plain YAML: {reason}") from None
-    if not isinstance(opt, dict):
-        raise InputError(f"{file}: expected a mapping of options, found {type(opt).__name__}")
-    for entry in force_yml:
-        _force(opt, entry)
-    return file, opt
-
-
-def _force(opt: Options, entry: str) -> None:
-    keys, equals, value = entry.partition("=")
-    if not equals or "=" in value:
-        raise InputError(f"--force_yml {entry}: expected key:key=value with one '='")
-    *path, last = [key.strip() for key in keys.split(":")]
-    at = opt
-    for depth, key in enumerate(path):
-        if not isinstance(at.get(key), dict):
-            raise unknown_name(f"--force_yml {entry}: {':'.join(path[: depth + 1])}", key, at)
-        at = at[key]
-    at[last] = _postprocess_yml_value(value.strip())
+KNOWN_MODELS = (
+    "basicsr.models.sr_model",
+    "basicsr.models.srgan_model",
+    "basicsr.models.esrgan_model",
+    "glsgn_plugins.basicsr.",
+)
+"""Modules whose models read no keys at the top of a file but BasicSR's common ones."""
 
 
 def check_options(opt: Options, train: bool) -> None:
@@ -96,43 +75,71 @@ def check_options(opt: Options, train: bool) -> None:
     Raises:
         InputError: The first thing that is wrong.
     """
-    for key in (*REQUIRED, *(REQUIRED_TRAIN if train else REQUIRED_TEST)):
-        if key not in opt:
-            near = difflib.get_close_matches(key, map(str, opt), n=1)
-            raise InputError(
-                f"the options lack '{key}'" + (f"; is '{near[0]}' meant for it?" if near else "")
-            )
-        if key in MAPPINGS and not isinstance(opt[key], dict):
-            raise InputError(f"{key}: expected a mapping of options, found {opt[key]!r}")
+    check_names(opt)
+    kind = opt.get("model_type")
+    model = _registered(MODEL_REGISTRY, kind) if isinstance(kind, str) else None
+    if isinstance(kind, str) and model is None:
+        raise unknown_name("model_type", kind, MODEL_REGISTRY.keys())
+    known = model is not None and model.__module__.startswith(KNOWN_MODELS)
+    check_keys(opt, train, known)
+    assert model is not None  # a type that isn't text is an error by now
     _check_gpus(opt["num_gpu"])
+    _check_phases(opt["datasets"], train)
     _check_types(opt, train)
     if train:
-        _check_train(opt)
+        _check_train(opt, model)
+        _check_logger(opt["logger"])
     for key, value in opt["path"].items():
         if value is not None and ("pretrain_network" in key or "resume_state" in key):
             _check_weights(f"path.{key}", value)
     network = _registered(ARCH_REGISTRY, opt["network_g"]["type"])
     ours = inspect.isclass(network) and issubclass(network, GLSGN)
     start = opt["path"].get("pretrain_network_g")
-    if ours and is_shipped(start) and opt["path"].get("strict_load_g", True):
-        with torch.device("meta"):
-            net = network(**{k: v for k, v in opt["network_g"].items() if k != "type"})
+    net = _built(network, opt["network_g"]) if ours else None
+    if net is not None and is_shipped(start) and opt["path"].get("strict_load_g", True):
         place = "path.pretrain_network_g"
         check_fits(read_weights(start), net.state_dict(), f"{place}: {start}", "network_g")
-    model = _registered(MODEL_REGISTRY, opt["model_type"])
     if issubclass(model, GLSGNModel) and not ours:
         raise InputError(
             f"model_type: {model.__name__} trains GLSGN, but network_g.type is "
             f"'{opt['network_g']['type']}'; use model_type: SRModel for it"
         )
-    _check_tile(opt.get("val") or {}, model, ours)
+    val = opt.get("val") or {}
+    _check_tile(val, model, ours)
+    tiled = issubclass(model, TiledSRModel)
+    if not train and val.get("save_img") and "suffix" not in val and not tiled:
+        raise InputError("the options lack 'val.suffix', which save_img needs; ~ for none")
     for phase, dataset in opt["datasets"].items():
-        _check_dataset(phase, dataset, train and phase == "train", ours)
+        training = train and phase == "train"
+        paths = _check_dataset(phase, dataset, training, ours)
+        if training and paths is not None:
+            _check_batches(opt, len(paths))
+        if not training and val.get("metrics"):
+            _check_truth(phase, dataset, val["metrics"])
+        if not training and val.get("save_img") and not tiled:
+            same = equal_names(paths or ())
+            if same:
+                raise InputError(
+                    f"datasets.{phase}: the results of {same[0]} and {same[1]} would get one "
+                    "name; use model_type: TiledSRModel, which keeps their folders, or save_img: "
+                    "false"
+                )
 
 
-def _check_gpus(num_gpu: Any) -> None:
+def _built(network: type[GLSGN], section: Options) -> GLSGN:
+    """The network without its numbers: what can't be, is said now."""
+    try:
+        with torch.device("meta"):
+            return network(**{key: value for key, value in section.items() if key != "type"})
+    except (TypeError, ValueError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"network_g: {section['type']} can't be built so ({error})") from None
+
+
+def _check_gpus(num_gpu: int | str) -> None:
     found = torch.cuda.device_count()
-    if num_gpu != "auto" and (not isinstance(num_gpu, int) or num_gpu > found):
+    if isinstance(num_gpu, int) and num_gpu > found:
         raise InputError(
             f"num_gpu: {num_gpu}, but torch sees {found} GPU{'s' * (found != 1)} here; use auto, "
             "which takes those there are"
@@ -150,7 +157,7 @@ def _typed_sections(opt: Options, train: bool) -> Iterator[tuple[str, Options, A
         yield f"val.metrics.{name}", section, METRIC_REGISTRY
     if train:
         for key, section in opt["train"].items():
-            if key.endswith("_opt") and section is not None:
+            if key.endswith("_opt") and isinstance(section, dict):
                 yield f"train.{key}", section, LOSS_REGISTRY
 
 
@@ -160,59 +167,113 @@ def _registered(registry: Any, name: str) -> Any:
     return found.get(name, found.get(f"{name}_basicsr"))
 
 
+def _check_phases(datasets: Options, train: bool) -> None:
+    """Names of datasets, by which BasicSR knows what to do with each."""
+    if train and "train" not in datasets:
+        raise InputError("the options lack 'datasets.train'")
+    if not datasets:
+        raise InputError("datasets: expected at least one to test, e.g. test_1")
+    known = ("train", "val") if train else ("val", "test")
+    for phase in datasets:
+        if phase.split("_")[0] not in known or (phase != "train" and phase.startswith("train")):
+            raise unknown_name(f"datasets.{phase}", phase, (*known, f"{known[1]}_1"))
+
+
 def _check_types(opt: Options, train: bool) -> None:
-    if _registered(MODEL_REGISTRY, opt["model_type"]) is None:
-        raise unknown_name("model_type", opt["model_type"], MODEL_REGISTRY.keys())
     for place, section, registry in _typed_sections(opt, train):
-        if not isinstance(section, dict) or "type" not in section:
+        if not isinstance(section, dict) or not isinstance(section.get("type"), str):
             raise InputError(f"{place}: expected a mapping with a 'type', found {section!r}")
         made = _registered(registry, section["type"])
         if made is None:
             raise unknown_name(f"{place}.type", section["type"], registry.keys())
-        # Datasets take their options as one dict; metrics take whatever they are given.
+        # Datasets take their options as one dict.
         if registry in (ARCH_REGISTRY, LOSS_REGISTRY):
-            _check_keys(place, section, made)
+            _check_keys(place, section, made, known=("type",))
+        elif registry is METRIC_REGISTRY:
+            _check_keys(place, section, made, known=("type", "better"), given=("img", "img2"))
 
 
-def _check_keys(place: str, section: Options, made: Callable[..., Any]) -> None:
-    """Each key must be a parameter of what the section makes."""
-    parameters = inspect.signature(made).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    known = [p.name for p in parameters]
-    for key in section:
-        if key != "type" and key not in known:
-            raise unknown_name(f"{place}.{key} ({section['type']})", key, known)
+def _check_keys(
+    place: str,
+    section: Options,
+    made: Callable[..., Any],
+    known: Sequence[str],
+    given: Sequence[str] = (),
+) -> None:
+    """Each key must be a parameter of what the section makes, and each parameter have a value.
+
+    Args:
+        place: Of the section.
+        section: What stands there.
+        made: A class or function.
+        known: Keys that are none of its parameters.
+        given: Parameters that aren't the section's.
+    """
+    parameters = {
+        name: p for name, p in inspect.signature(made).parameters.items() if name not in given
+    }
+    kinds = [p.kind for p in parameters.values()]
+    named = {n: p for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    # BasicSR's and our metrics take whatever else they are given, and leave it out.
+    swallows = made.__module__.startswith(("basicsr.metrics", "glsgn_plugins."))
+    if inspect.Parameter.VAR_KEYWORD not in kinds or swallows:
+        for key in section:
+            if key not in named and key not in known:
+                raise unknown_name(f"{place}.{key} ({section['type']})", key, named)
+    for name, parameter in named.items():
+        if name not in section:
+            if parameter.default is parameter.empty:
+                raise InputError(f"the options lack '{place}.{name}' ({section['type']})")
+            continue
+        value, default = section[name], parameter.default
+        expected = {bool: "true or false", int: "a number", float: "a number"}.get(type(default))
+        if isinstance(value, str) and expected:
+            raise wrong_type(f"{place}.{name}", value, expected)
+        if isinstance(value, bool) and type(default) in (int, float):
+            raise wrong_type(f"{place}.{name}", value, "a number")
 
 
-def _check_train(opt: Options) -> None:
+def _check_train(opt: Options, model: type[Any]) -> None:
     train = opt["train"]
-    model = _registered(MODEL_REGISTRY, opt["model_type"])
     ours = issubclass(model, GLSGNModel)
-    if ours:
+    stock = model.__module__ in (SRModel.__module__, TiledSRModel.__module__)
+    if ours or stock:
+        keys = model.TRAIN_KEYS if ours else SR_TRAIN_KEYS
         for key in train:
-            if key not in model.TRAIN_KEYS:
-                raise unknown_name(f"train.{key} ({model.__name__})", key, model.TRAIN_KEYS)
+            if key not in keys:
+                raise unknown_name(f"train.{key} ({model.__name__})", key, keys)
+        if not train.get("pixel_opt") and not train.get("perceptual_opt"):
+            raise InputError("train: expected a loss, pixel_opt or perceptual_opt; found neither")
+    if ours:
         amp_type(train.get("amp"))
     adversarial = issubclass(model, GLSGNGANModel)
     if adversarial and "network_d" not in opt:
         raise InputError(f"the options lack 'network_d', the discriminator of {model.__name__}")
     # A model of another package may make its own optimisers and schedules, from keys of its own.
     optimizers = {GLSGNModel.get_optimizer: _torch_optimizers(), BaseModel.get_optimizer: ["Adam"]}
-    needed = ["total_iter"]
+    needed = []
     if model.get_optimizer in optimizers:
         needed += ["optim_g", "optim_d"] if adversarial else ["optim_g"]
     if model.setup_schedulers is BaseModel.setup_schedulers:
         needed.append("scheduler")
     for key in (*needed, *(("gan_opt",) if adversarial else ())):
-        if key not in train:
-            raise InputError(f"the options lack train.{key}")
+        if train.get(key) is None:
+            raise InputError(f"the options lack 'train.{key}'")
     if model.get_optimizer in optimizers:
         for key in ("optim_g", "optim_d"):
-            if key in train:
+            if train.get(key) is not None:
                 _check_optimizer(f"train.{key}", train[key], optimizers[model.get_optimizer])
     if "scheduler" in needed:
         _check_scheduler(train)
+
+
+def _check_logger(logger: Options) -> None:
+    if (logger.get("wandb") or {}).get("project") is None:
+        return
+    if not logger["use_tb_logger"]:
+        raise InputError("logger.wandb.project: needs use_tb_logger: true, which it copies")
+    if importlib.util.find_spec("wandb") is None:
+        raise InputError("logger.wandb.project: wandb is not installed; pip install wandb, or ~")
 
 
 def _torch_optimizers() -> list[str]:
@@ -221,23 +282,45 @@ def _torch_optimizers() -> list[str]:
 
 
 def _check_optimizer(place: str, section: Options, known: list[str]) -> None:
-    if section.get("type") not in known:
-        raise unknown_name(f"{place}.type", section.get("type"), known)
-    if not isinstance(section.get("lr"), (int, float)):
+    if "type" not in section:
+        raise InputError(f"the options lack '{place}.type'; known: {', '.join(known)}")
+    if section["type"] not in known:
+        raise unknown_name(f"{place}.type", section["type"], known)
+    rate = section.get("lr")
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate < 0:
+        raise wrong_type(f"{place}.lr", rate, "a number from 0 up")
+    made = getattr(torch.optim, section["type"])
+    _check_keys(place, section, made, known=("type",), given=("params",))
+    options = {key: value for key, value in section.items() if key != "type"}
+    try:
+        made([torch.nn.Parameter(torch.zeros(1))], **options)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{place}.lr: expected a number, found {section.get('lr')!r}; YAML takes 1e-4 for "
-            "text: write 1.0e-4 or !!float 1e-4 (--force_yml: !!float1e-4)"
-        )
+            f"{place}: {section['type']} can't be made of {options} ({error})"
+        ) from None
 
 
 def _check_scheduler(train: Options) -> None:
     scheduler = train["scheduler"]
-    if scheduler.get("type") not in SCHEDULERS:
-        raise unknown_name("train.scheduler.type", scheduler.get("type"), SCHEDULERS)
-    if scheduler["type"].startswith("Cosine") and sum(scheduler["periods"]) < train["total_iter"]:
+    place = "train.scheduler"
+    if "type" not in scheduler:
+        raise InputError(f"the options lack '{place}.type'; known: {', '.join(SCHEDULERS)}")
+    if scheduler["type"] not in SCHEDULERS:
+        raise unknown_name(f"{place}.type", scheduler["type"], SCHEDULERS)
+    cosine = scheduler["type"].startswith("Cosine")
+    validate(Cosine if cosine else MultiStep, scheduler, f"{place}.")
+    steps = scheduler["periods"] if cosine else scheduler.get("restarts") or [0]
+    key = "periods" if cosine else "restarts"
+    weights = scheduler.get("restart_weights") or [1]
+    if len(weights) != len(steps):
         raise InputError(
-            f"train.scheduler.periods: their sum, {sum(scheduler['periods'])}, is less than "
-            f"train.total_iter, {train['total_iter']}; the schedule would run out in mid-training"
+            f"{place}.restart_weights: {len(weights)} of them for {len(steps)} {key}; expected one "
+            "for each"
+        )
+    if cosine and sum(steps) < train["total_iter"]:
+        raise InputError(
+            f"{place}.periods: their sum, {sum(steps)}, is less than train.total_iter, "
+            f"{train['total_iter']}; the schedule would run out in mid-training"
         )
 
 
@@ -283,8 +366,15 @@ def _check_exists(place: str, value: str, exists: Callable[[Path], bool]) -> Non
     raise InputError(f"{place}: {kind} '{value}' does not exist.{hint} '{parent}' holds: {shown}")
 
 
-def _check_dataset(phase: str, dataset: Options, train: bool, ours: bool) -> None:
+def _check_dataset(phase: str, dataset: Options, train: bool, ours: bool) -> list[str] | None:
+    """The dataset's inputs, where its type is known."""
     place = f"datasets.{phase}"
+    paired = dataset["type"] == "PairedImageDataset"
+    if paired:
+        validate(PairedTrain if train else PairedTest, dataset, f"{place}.")
+    else:
+        validate(TrainLoader if train else Loader, dataset, f"{place}.")
+    _check_loader(place, dataset, train)
     for side in ("dataroot", "dataroot_lq", "dataroot_gt"):
         if isinstance(dataset.get(side), str):
             _check_exists(f"{place}.{side}", dataset[side], Path.is_dir)
@@ -296,13 +386,55 @@ def _check_dataset(phase: str, dataset: Options, train: bool, ours: bool) -> Non
     made = _registered(DATASET_REGISTRY, dataset["type"])
     if inspect.isclass(made) and issubclass(made, FromOptions):
         try:
-            check_files(place, made({**dataset, "phase": "train" if train else "test"}))
+            built = made({**dataset, "phase": "train" if train else "test"})
+            check_files(place, built)
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
+        return input_paths(built)
+    backend = (dataset.get("io_backend") or {}).get("type")
+    if paired and backend == "disk":
+        return [str(lq) for lq, _ in check_pairs(place, dataset, crop=size, rgb8=ours)]
+    if paired and backend == "lmdb":
+        return check_lmdb(place, dataset)
+    return None
+
+
+def _check_loader(place: str, dataset: Options, train: bool) -> None:
+    if dataset.get("persistent_workers") and not (train and dataset["num_worker_per_gpu"]):
+        raise InputError(
+            f"{place}.persistent_workers: there are no workers to persist; raise "
+            "num_worker_per_gpu, or leave it out"
+        )
+    if dataset.get("prefetch_mode") == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError(f"{place}.prefetch_mode: cuda needs a GPU; use cpu or ~")
+        if not dataset.get("pin_memory"):
+            raise InputError(f"{place}.prefetch_mode: cuda needs pin_memory: true")
+    if (dataset.get("mean") is None) != (dataset.get("std") is None):
+        raise InputError(f"{place}: mean and std go together; set both or none")
+
+
+def _check_batches(opt: Options, images: int) -> None:
+    """Fewer samples than a batch train nothing. Under a launcher the ranks' share shows later."""
+    dataset = opt["datasets"]["train"]
+    gpus = torch.cuda.device_count() if opt["num_gpu"] == "auto" else opt["num_gpu"]
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    batch = dataset["batch_size_per_gpu"] * (max(1, gpus) if launched == 1 else 1)
+    samples = math.ceil(images * dataset.get("dataset_enlarge_ratio", 1) / launched)
+    if samples < batch:
+        raise too_few("datasets.train", images, samples, batch)
+
+
+def _check_truth(phase: str, dataset: Options, metrics: Options) -> None:
+    if dataset["type"] != "SingleImageDataset":
         return
-    folders = (dataset.get("io_backend") or {}).get("type") == "disk"
-    if folders and dataset["type"] == "PairedImageDataset":
-        for key in ("dataroot_lq", "dataroot_gt"):
-            if dataset.get(key) is None:
-                raise InputError(f"the options lack {place}.{key}")
-        check_pairs(place, dataset, crop=size, rgb8=ours)
+    for name, how in metrics.items():
+        metric = _registered(METRIC_REGISTRY, how["type"])
+        if "img2" in inspect.signature(metric).parameters:
+            raise InputError(
+                f"val.metrics.{name}: {how['type']} compares with truths, of which datasets."
+                f"{phase} ({dataset['type']}) has none; use PairedImageDataset, or leave it out"
+            )
+
+
+__all__ = ["check_options", "read_options"]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger
+from basicsr.utils import get_root_logger, tensor2img
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
 
+from glsgn_plugins.basicsr.pictures import input_paths, picture_names, save_picture
+from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference import restore
 
 
@@ -72,12 +77,64 @@ class TiledSRModel(SRModel):
     def nondist_validation(
         self, dataloader: DataLoader[Any], current_iter: int, tb_logger: Any, save_img: bool
     ) -> None:
-        """As BasicSR's, with images on the host."""
+        """As BasicSR's, with images on the host, and pictures of different names and full depth."""
         self.validating = True
         try:
-            super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+            self._validate(dataloader, current_iter, tb_logger, save_img)
         finally:
             self.validating = False
+
+    def _validate(
+        self, dataloader: DataLoader[Any], current_iter: int, tb_logger: Any, save_img: bool
+    ) -> None:
+        dataset: Any = dataloader.dataset
+        name, options = dataset.opt["name"], self.opt["val"]
+        metrics = options.get("metrics") or {}
+        if metrics:
+            self._initialize_best_metric_results(name)
+        self.metric_results = dict.fromkeys(metrics, 0.0)
+        names = picture_names(input_paths(getattr(dataset, "dataset", dataset)))
+        count = len(dataset)
+        for sample in tqdm(dataloader, unit="image", disable=not options.get("pbar")):
+            source = sample["lq_path"][0]
+            self.feed_data(sample)
+            self.test()
+            self._check_output(source)
+            visuals = self.get_current_visuals()
+            images = {"img": tensor2img([visuals["result"]])}
+            if "gt" in visuals:
+                images["img2"] = tensor2img([visuals["gt"]])
+                del self.gt
+            if save_img:
+                picture = names.get(source, Path(source).with_suffix("").name)
+                save_picture(
+                    visuals["result"], source, self._place(name, Path(picture), current_iter)
+                )
+            for metric, how in metrics.items():
+                self.metric_results[metric] += calculate_metric(images, how) / count
+            del self.lq, self.output
+        for metric, value in self.metric_results.items():
+            self._update_best_metric_result(name, metric, value, current_iter)
+        if metrics:
+            self._log_validation_metric_values(current_iter, name, tb_logger)
+
+    def _place(self, dataset: str, picture: Path, current_iter: int) -> Path:
+        """Where BasicSR puts a picture."""
+        folder = Path(self.opt["path"]["visualization"])
+        if self.is_train:
+            return folder / picture / f"{picture.name}_{current_iter}.png"
+        suffix = self.opt["val"].get("suffix") or self.opt["name"]
+        return folder / dataset / picture.with_name(f"{picture.name}_{suffix}.png")
+
+    def _check_output(self, source: str) -> None:
+        """A picture that isn't finite would be saved as a black one."""
+        if self.output.isfinite().all():
+            return
+        message = f"{source}: the network's output is not finite"
+        if self.is_train:  # whose losses are checked; the next image may be another matter
+            get_root_logger().error(message)
+        else:
+            raise InputError(f"{message}; its weights may be spoilt: take an earlier checkpoint")
 
     def dist_validation(
         self, dataloader: DataLoader[Any], current_iter: int, tb_logger: Any, save_img: bool

@@ -7,12 +7,17 @@ pytorch``.
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import logging
 import os
 import sys
+import threading
 from importlib.metadata import entry_points
+from typing import Any
 
-from glsgn_plugins.errors import InputError, NonFiniteLossError, said
+from glsgn_plugins.errors import InputError, StoppedError, said
 from glsgn_plugins.upstream import mend_basicsr
+from glsgn_plugins.writing import NO_SPACE, printable
 
 PLUGIN_GROUP = "basicsr.plugins"
 
@@ -54,6 +59,8 @@ def load_plugins() -> None:
 
 def _run(args: argparse.Namespace) -> None:
     load_plugins()
+    if importlib.util.find_spec("pydantic") is None:
+        raise ImportError("pydantic is not installed: pip install 'glsgn-plugins[basicsr]'")
     from glsgn_plugins.basicsr.options import check_options, read_options
 
     train = args.command == "train"
@@ -75,16 +82,42 @@ def _run(args: argparse.Namespace) -> None:
     pipeline(os.getcwd())
 
 
+def _say(command: str, message: str) -> None:
+    # Under torchrun each rank finds the same; one says it.
+    if os.environ.get("RANK", "0") == "0":
+        print(f"basicsr {command}: error: {message}", file=sys.stderr)
+
+
+def _quietly(args: Any) -> None:
+    """A thread that can't write, TensorBoard's say, is one line: the training says the rest."""
+    if isinstance(args.exc_value, OSError) and args.exc_value.errno in NO_SPACE:
+        print(f"basicsr: {args.exc_value}", file=sys.stderr)
+    else:
+        threading.__excepthook__(args)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0; 2 for wrong input and 1 for training that had to stop, each with one line."""
     args = _parse(sys.argv[1:] if argv is None else argv)
+    printable()
+    # A log that can't be written, on a full disk, is no reason for a traceback on each line.
+    logging.raiseExceptions = False
+    threading.excepthook = _quietly
     try:
         _run(args)
-    except (InputError, NonFiniteLossError, ImportError) as error:
-        # Under torchrun each rank finds the same; one says it.
-        if os.environ.get("RANK", "0") == "0":
-            print(f"basicsr {args.command}: error: {said(error)}", file=sys.stderr)
-        return 1 if isinstance(error, NonFiniteLossError) else 2
+    except (InputError, StoppedError, ImportError) as error:
+        _say(args.command, said(error))
+        return 1 if isinstance(error, StoppedError) else 2
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _say(
+            args.command,
+            f"{where}can't be written ({error.strerror}); the checkpoints written so far are kept. "
+            "Free some space, then --auto_resume",
+        )
+        return 1
     return 0
 
 

@@ -6,6 +6,7 @@ import argparse
 import platform
 
 from glsgn_plugins import __version__, upstream
+from glsgn_plugins.checkpoint import trusts_torch
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.pretrained import pretrained_file, shipped_tasks
 
@@ -59,6 +60,16 @@ def _advice() -> list[str]:
     """What no mend can do."""
     has = {package: upstream.installed(package) for package in PACKAGES}
     advice = []
+    if not trusts_torch():
+        flaws = "CVE-2026-24747"
+        if upstream.release(has["torch"] or "0") < (2, 6):
+            flaws = f"CVE-2025-32434, {flaws}"
+        advice.append(
+            f"torch {has['torch']}: torch.load(weights_only=True) has flaws ({flaws}), by which a "
+            "checkpoint can run code. This package reads checkpoints by a reader of its own there, "
+            "and files older than torch 1.6 not at all; your own scripts need torch 2.10 or later "
+            "for files that you don't trust"
+        )
     mmcv = has["mmcv"] or has["mmcv-lite"]
     if has["mmagic"]:
         if has["numpy"] and upstream.release(has["numpy"]) >= (2, 0):
@@ -87,8 +98,8 @@ def run(_args: argparse.Namespace) -> int:
     _versions()
     problems = _weights()
     for package, mend, mends in (
-        ("basicsr", upstream.mend_basicsr, (*upstream.BEFORE_BASICSR, *upstream.AFTER_BASICSR)),
-        ("mmagic", upstream.mend_mmagic, (*upstream.BEFORE_MMAGIC, *upstream.AFTER_MMAGIC)),
+        ("basicsr", upstream.mend_basicsr, upstream.BASICSR_MENDS),
+        ("mmagic", upstream.mend_mmagic, upstream.MMAGIC_MENDS),
     ):
         print(f"\nMends for {package}")
         try:

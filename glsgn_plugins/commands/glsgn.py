@@ -15,7 +15,8 @@ from glsgn_plugins.commands import (
     restore,
     synthesize,
 )
-from glsgn_plugins.errors import InputError
+from glsgn_plugins.errors import InputError, StoppedError
+from glsgn_plugins.writing import printable
 
 DATA_PACKAGES = ("cv2", "PIL", "tqdm")
 SUBCOMMANDS = (doctor, path, restore, convert, export, synthesize, prepare, preview)
@@ -30,11 +31,15 @@ def main(argv: list[str] | None = None) -> int:
     for subcommand in SUBCOMMANDS:
         subcommand.add_to(commands)
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    printable()
     try:
         return int(args.run(args))
     except InputError as error:
         print(f"glsgn {args.command}: error: {error}", file=sys.stderr)
         return 2
+    except StoppedError as error:
+        print(f"glsgn {args.command}: error: {error}", file=sys.stderr)
+        return 1
     except ModuleNotFoundError as error:
         if error.name not in DATA_PACKAGES:
             raise

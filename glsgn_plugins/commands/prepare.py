@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from glsgn_plugins.commands.sets import add_set, find_set
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.listing import left_out, walk
 
 if TYPE_CHECKING:
     from glsgn_plugins.data.checks import Seen
@@ -52,11 +53,14 @@ def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: 
     from tqdm import tqdm
 
     from glsgn_plugins.data.checks import look_at_all, problems_between
+    from glsgn_plugins.data.images import EXTENSIONS
     from glsgn_plugins.data.layouts import LAYOUTS
 
     crop_gt = layout is not None and LAYOUTS[layout].crop_gt
     what = f"layout {layout}, split {split}" if layout else f"{args.lq} with {args.gt}"
     print(f"{args.folder}: {len(pairing.pairs)} pairs ({what})")
+    if others := left_out(walk(args.folder), EXTENSIONS):
+        print(f"  {others}")
     looked = look_at_all(pairing.pairs, crop_gt, args.workers)
     seen = list(tqdm(looked, desc="Checking", unit="pair", total=len(pairing.pairs)))
     problems = [*pairing.problems(), *(line for one in seen for line in one.problems)]
@@ -97,8 +101,15 @@ def _write(
     elif one_to_one(pairs):
         name = f"meta_info_{split}.txt"
         shapes = [(one.pair.gt.name, one.shape) for one in right if one.shape]
-        write_meta_info(args.folder / name, shapes)
-        _show("PairedImageDataset", pairs[0].lq.parent, pairs[0].gt.parent, args.folder / name)
+        spaced = [written for written, _ in shapes if " " in written]
+        if spaced:
+            print(
+                f"No {name}: BasicSR's meta-info files end a name at a space, as in '{spaced[0]}'; "
+                "UHDPairedDataset and LMDB need none"
+            )
+        else:
+            write_meta_info(args.folder / name, shapes)
+            _show("PairedImageDataset", pairs[0].lq.parent, pairs[0].gt.parent, args.folder / name)
     if args.lmdb:
         whole = write_lmdb(pairs, args.out, crop_gt and not args.sub_images)
         for _ in tqdm(whole, desc="Writing LMDB", unit="pair", total=len(pairs)):

@@ -15,12 +15,17 @@ from types import FrameType
 import torch
 
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.headers import check_header, read_header
 from glsgn_plugins.inference import AMP_TYPES, MODES, check_tile, images, restore_array
+from glsgn_plugins.listing import NOT_READ, left_out, walk
 from glsgn_plugins.network import GLSGN
 from glsgn_plugins.pretrained import OPTIONS, load_pretrained
 from glsgn_plugins.weights import read_glsgn
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}]"
+
+LONGEST = 255
+"""Bytes of a file's name on the usual disks."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -93,6 +98,10 @@ def _jobs(inputs: list[str], output: Path) -> list[tuple[Path, Path]]:
             written there.
     """
     single = output.suffix.lower() in images.SAVERS and not output.is_dir()
+    if output.suffix.lower() in NOT_READ and not output.is_dir():
+        raise InputError(
+            f"{output}: {output.suffix} isn't written; give {', '.join(images.SAVERS)}, or a folder"
+        )
     found = [pair for given in inputs for pair in _files(given, output)]
     if single and (len(found) > 1 or Path(inputs[0]).is_dir()):
         raise InputError(f"{output}: a file, but there are {len(found)} images; give a folder")
@@ -131,29 +140,32 @@ def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
         yield path, Path(path.name)
         return
     if path.is_dir():
-        inside = [p for p in _walk(path, output) if p.suffix.lower() in images.SAVERS]
-        yield from ((p, p.relative_to(path.absolute())) for p in inside)
+        there = walk(path.absolute(), output.absolute(), _fail)
+        yield from ((p, p.relative_to(path.absolute())) for p in _images(there))
     else:
-        inside = [Path(name) for name in sorted(glob.glob(given, recursive=True))]
-        inside = [p for p in inside if p.is_file() and p.suffix.lower() in images.SAVERS]
-        yield from ((p, Path(p.name)) for p in inside)
-    if not inside:
+        there = [Path(name) for name in sorted(glob.glob(given, recursive=True))]
+        there = [p for p in there if p.is_file()]
+        yield from ((p, Path(p.name)) for p in _images(there))
+    others = left_out(there, images.SAVERS)
+    if not _images(there):
         what = "holds no images" if path.is_dir() else "no such file, folder or pattern"
-        raise InputError(f"{given}: {what} ({', '.join(images.SAVERS)})")
+        more = f"; {others}" if others else ""
+        raise InputError(f"{given}: {what} ({', '.join(images.SAVERS)}){more}")
+    if others:
+        print(f"glsgn restore: {given}: {others}", file=sys.stderr)
 
 
-def _walk(folder: Path, but: Path) -> list[Path]:
-    """Files in a folder and below, but for those in the output folder and hidden ones."""
+def _beside(target: Path) -> Path:
+    """What ``--compare`` writes."""
+    return target.with_name(f"{target.name}_compare.jpg")
 
-    def fail(error: OSError) -> None:
-        raise InputError(f"{error.filename}: can't be read ({error.strerror})")
 
-    found = []
-    but = but.absolute()
-    for root, folders, names in os.walk(folder.absolute(), onerror=fail):
-        folders[:] = [f for f in folders if not f.startswith(".") and Path(root, f) != but]
-        found += [Path(root, name) for name in names if not name.startswith(".")]
-    return sorted(found)
+def _images(paths: list[Path]) -> list[Path]:
+    return [path for path in paths if path.suffix.lower() in images.SAVERS]
+
+
+def _fail(error: OSError) -> None:
+    raise InputError(f"{error.filename}: can't be read ({error.strerror})")
 
 
 @contextmanager
@@ -201,8 +213,9 @@ def _restore_all(
 
         for path, _ in jobs:
             try:
-                width, height = images.size_of(path)
-                sizes[path] = width * height / 1e6
+                header = read_header(path)
+                check_header(path, header)
+                sizes[path] = header.width * header.height / 1e6
             except InputError as error:
                 failed += 1
                 say(error)
@@ -219,14 +232,17 @@ def _restore_all(
 
             bar.set_description(path.name)
             try:
+                if args.compare and len(os.fsencode(_beside(target).name)) > LONGEST:
+                    raise InputError(f"{path}: its name is too long for --compare; shorten it")
                 photograph = images.read(path)
+                if left_out := images.check_target(target, photograph):
+                    say(f"{target}: leaves out {', '.join(left_out)}")
                 restored = restore_array(
                     net, photograph.pixels, tile, amp=args.amp, progress=progress, say=tell
                 )
                 images.write(target, photograph, restored)
                 if args.compare:
-                    both = target.with_name(f"{target.name}_compare.jpg")
-                    images.compare(both, photograph.pixels, restored)
+                    images.compare(_beside(target), photograph.pixels, restored)
             except InputError as error:
                 failed += 1
                 say(

@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins.data.images import Header, check_kind, read_header, read_image
+from glsgn_plugins.data.images import read_image
 from glsgn_plugins.data.layouts import Pair
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.headers import Header, check_header, read_header
 
 THUMBNAIL = 32
 """Rows and columns of the thumbnails by which swapped pairs are found."""
@@ -40,7 +41,7 @@ def photograph_problem(path: Path, crop: int | None) -> str | None:
 def _usable_header(path: Path, crop: int | None) -> Header:
     """InputError where something is wrong."""
     header = read_header(path)
-    check_kind(path, header.channels, header.frames)
+    check_header(path, header)
     if crop is not None and min(header.height, header.width) < crop:
         raise InputError(
             f"{path}: {header.size}, smaller than gt_size, {crop}; lower gt_size or remove the pair"

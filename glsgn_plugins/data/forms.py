@@ -12,6 +12,7 @@ from typing import NamedTuple
 from glsgn_plugins.data.crops import Image, middle
 from glsgn_plugins.data.images import image_files, read_image
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.listing import same_form
 
 
 class Pair(NamedTuple):
@@ -124,16 +125,28 @@ def _matches(root: Path, pattern: str) -> list[tuple[Path, tuple[str, ...]]]:
             seen.add(field)
             expression += f"(?P<{field}>[^/]+?)"
         else:
-            expression += re.escape(part)
+            expression += re.escape(same_form(part))
     fixed = re.split(r"[{*]", pattern)[0].rpartition("/")[0]
     found = []
-    for path in image_files(root / fixed):
+    for path in image_files(_there(root, fixed)):
         inner = path.relative_to(root)
-        match = re.fullmatch(expression, inner.with_name(inner.stem).as_posix())
+        # Macs store names in another form of Unicode than they were given.
+        match = re.fullmatch(expression, same_form(inner.with_name(inner.stem).as_posix()))
         if match:
             fields = match.groupdict()
             found.append((path, tuple(fields[name] for name in sorted(fields))))
     return found
+
+
+def _there(root: Path, name: str) -> Path:
+    """A file or folder below ``root``, in whichever form of Unicode its name is stored."""
+    if (root / name).exists() or same_form(name) == name == name.encode("ascii", "ignore").decode():
+        return root / name
+    at = root
+    for part in Path(name).parts:
+        inside = sorted(at.iterdir()) if at.is_dir() else []
+        at = next((p for p in inside if same_form(p.name) == same_form(part)), at / part)
+    return at
 
 
 @dataclass(frozen=True)
@@ -179,12 +192,12 @@ class RecordList:
             records = json.loads(listing.read_text(encoding="utf-8"))
             named = [
                 Pair(
-                    listing.parent / self.lq / record[self.lq],
-                    listing.parent / self.gt / record[self.gt],
+                    _there(listing.parent / self.lq, record[self.lq]),
+                    _there(listing.parent / self.gt, record[self.gt]),
                 )
                 for record in records
             ]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
             raise InputError(
                 f"{listing}: expected a JSON list of records with the keys '{self.lq}' and "
                 f"'{self.gt}' ({type(error).__name__}: {error})"
@@ -204,7 +217,7 @@ class TextList:
         if not listing.is_file():
             return Pairing(())
         named = []
-        for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(_lines(listing), 1):
             names = line.split()
             if names and len(names) != 2:
                 raise InputError(
@@ -212,8 +225,15 @@ class TextList:
                 )
             if names:
                 # The paths of SPA-Data's lists begin with a slash.
-                named.append(Pair(*(listing.parent / name.lstrip("/") for name in names)))
+                named.append(Pair(*(_there(listing.parent, n.lstrip("/")) for n in names)))
         return _listed(named, ())
+
+
+def _lines(listing: Path) -> list[str]:
+    try:
+        return listing.read_text(encoding="utf-8").splitlines()
+    except ValueError as error:
+        raise InputError(f"{listing}: not text in UTF-8 ({error}); write it anew") from None
 
 
 def _listed(named: Sequence[Pair], folders: Sequence[Path]) -> Pairing:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ from glsgn_plugins.data.synthesis import Synthesis, options_of
 from glsgn_plugins.degradations import PARAMETERS, Parameters, RealParameters
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.writing import write_whole
+
+LOGGER = logging.getLogger("glsgn_plugins")
 
 METADATA = "metadata.json"
 UNFINISHED = ".unfinished"
@@ -172,7 +176,10 @@ def _make_missing(
             for k, name in enumerate(job.names(settings.per_image))
             if name not in known
             or not all(_image(out, job, side, name).is_file() for side in SIDES)
+            or _is_of_other_files(known[name], synthesis, job)
         ]
+        for _, name in missing:
+            _image(out, job, "gt", name).unlink(missing_ok=True)  # of another photograph, perhaps
         if missing:
             todo.append((job, missing))
         else:
@@ -183,6 +190,32 @@ def _make_missing(
     else:
         yield from _share_out(out, settings, todo, jobs, workers)
     _finish(out, settings, [name for job in jobs for name in job.names(settings.per_image)])
+
+
+def _is_of_other_files(record: dict[str, Any], synthesis: Synthesis, job: Job) -> bool:
+    """Whether a pair was made from files that have been replaced since, under their names."""
+    companion = record["companion"] and synthesis.companion_path(record["companion"])
+    return bool(record.get("sources", ())) and record["sources"] != _sources(
+        job.photograph, companion
+    )
+
+
+def _sources(photograph: Path, companion: Path | None) -> list[str]:
+    """Digests of the files that a pair is made from."""
+    return [_digest(path) for path in (photograph, companion) if path is not None]
+
+
+def _digest(path: Path) -> str:
+    try:
+        about = path.stat()
+        return _digest_of(path, about.st_mtime_ns, about.st_size)
+    except OSError as error:
+        return f"can't be read ({error.strerror})"  # which reading it will say
+
+
+@lru_cache(1024)
+def _digest_of(path: Path, modified: int, size: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
 
 
 def _share_out(
@@ -262,6 +295,7 @@ def _make_pairs(
             "name": f"{name}.png",
             "photograph": photograph,
             "companion": None if companion is None else synthesis.companion_name(companion),
+            "sources": _sources(job.photograph, companion),
             "seed": [settings.seed, k],
             "parameters": dataclasses.asdict(parameters),
         }
@@ -322,13 +356,14 @@ def _record(settings: Settings) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    write_whole(path, text.encode(errors="surrogateescape"))  # names may be no UTF-8
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        return dict(json.loads(path.read_text(encoding="utf-8", errors="surrogateescape")))
+    except (ValueError, TypeError, OSError, RecursionError) as error:
         raise InputError(f"{path}: not metadata of a set ({error}); use another folder") from None
 
 
@@ -390,6 +425,16 @@ def _finish(out: Path, settings: Settings, names: list[str]) -> None:
         "pairs": [known[name] for name in sorted(names) if name in known],
     }
     _write_json(out / METADATA, metadata)
+    wanted = {f"{name}.png" for name in names}
+    found = [path for split in ("", "train", "test") for path in (out / split / "lq").glob("*.png")]
+    stale = [path for path in found if path.name not in wanted]
+    if stale:
+        LOGGER.warning(
+            "%s and %d more: of photographs that are no longer there; not in %s, remove them",
+            min(stale),
+            len(stale) - 1,
+            METADATA,
+        )
     shutil.rmtree(out / UNFINISHED)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -13,6 +15,9 @@ from glsgn_plugins.errors import InputError
 from glsgn_plugins.writing import write_whole, written_whole
 
 Shape = tuple[int, int, int]
+
+SQUARE = re.compile(r".+_s\d{3,}\.png")
+"""Names of sub-images."""
 
 
 def one_to_one(pairs: Sequence[Pair]) -> bool:
@@ -34,13 +39,16 @@ def write_meta_info(path: Path, lines: Sequence[tuple[str, Shape]]) -> None:
                 "or read the set by UHDPairedDataset, which needs none"
             )
     text = "".join(f"{name} ({','.join(map(str, shape))})\n" for name, shape in lines)
-    write_whole(path, text.encode())
+    write_whole(path, os.fsencode(text))
 
 
 def sub_images(
     seen: Sequence[Seen], out: Path, size: int, step: int, crop_gt: bool
 ) -> Iterator[list[tuple[str, Shape]]]:
-    """Cut pairs into overlapping squares, ``out/lq`` and ``out/gt``; what is there is kept.
+    """Cut pairs into overlapping squares, ``out/lq`` and ``out/gt``.
+
+    Squares that are there with the same content are kept, others are written anew, and those of an
+    earlier run that are no longer wanted are removed.
 
     Args:
         seen: The pairs, all of them whole.
@@ -53,10 +61,16 @@ def sub_images(
         For each pair the names and shapes of its squares.
 
     Raises:
-        InputError: An image is smaller than the squares, or nothing can be written.
+        InputError: An image is smaller than the squares, ``out`` holds other files, or nothing can
+            be written.
     """
+    left: dict[Path, None] = {}
     for side in ("lq", "gt"):
         (out / side).mkdir(parents=True, exist_ok=True)
+        left |= dict.fromkeys((out / side).iterdir())
+    foreign = [p for p in left if not SQUARE.fullmatch(p.name) and not p.name.startswith(".")]
+    if foreign:
+        raise InputError(f"{foreign[0]}: no sub-image; use another folder for these")
     for one, stem in zip(seen, unique_stems([one.pair for one in seen])):
         lq, gt = read_pair(one.pair, crop_gt)
         height, width = lq.shape[:2]
@@ -66,14 +80,17 @@ def sub_images(
             )
         lines: list[tuple[str, Shape]] = []
         corners = [(y, x) for y in _starts(height, size, step) for x in _starts(width, size, step)]
-        for number, (top, left) in enumerate(corners, 1):
+        for number, (top, at) in enumerate(corners, 1):
             name = f"{stem}_s{number:03d}.png"
             for side, image in (("gt", gt), ("lq", lq)):
-                if not (out / side / name).is_file():
-                    square = image[top : top + size, left : left + size]
-                    write_whole(out / side / name, png(square), durable=False)
+                file, content = out / side / name, png(image[top : top + size, at : at + size])
+                if left.pop(file, ()) == () or file.read_bytes() != content:
+                    write_whole(file, content, durable=False)
             lines.append((name, (size, size, 3)))
         yield lines
+    for stale in left:
+        if SQUARE.fullmatch(stale.name):
+            stale.unlink()
 
 
 def _starts(length: int, size: int, step: int) -> list[int]:
@@ -86,16 +103,18 @@ def _starts(length: int, size: int, step: int) -> list[int]:
 def unique_stems(pairs: Sequence[Pair]) -> list[str]:
     """A name for each pair, after its input, as BasicSR's LMDB keys can be: ASCII without dots.
 
-    Raises:
-        InputError: Two inputs would get one name.
+    Where two inputs have one name, as many of their folders go before it as make them different.
     """
     stems: dict[str, Path] = {}
     for pair in pairs:
-        stem = quote(pair.lq.stem.replace(".", "_"))
-        if stem in stems:
-            stem = f"{quote(pair.lq.parent.parent.name)}_{stem}"  # the same name in another subset
-        if stem in stems:
-            raise InputError(f"{pair.lq} and {stems[stem]}: both would be named '{stem}'")
+        parts = [quote(os.fsencode(p).replace(b".", b"_")) for p in pair.lq.with_suffix("").parts]
+        depth = 1
+        while (stem := "_".join(parts[-depth:])) in stems and depth < len(parts):
+            depth += 1
+        number = 2
+        while stem in stems:  # a_b/c and a/b_c, or two extensions
+            stem = f"{parts[-1]}_{number}"
+            number += 1
         stems[stem] = pair.lq
     return list(stems)
 

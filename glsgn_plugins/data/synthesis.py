@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins.data.images import image_files, read_image
+from glsgn_plugins.data.images import EXTENSIONS, image_files, read_image
 from glsgn_plugins.degradations import (
     DEGRADATIONS,
     PRESETS,
@@ -22,6 +23,9 @@ from glsgn_plugins.degradations import (
 )
 from glsgn_plugins.degradations.depth import thumbnail
 from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.listing import left_out, same_form, walk
+
+LOGGER = logging.getLogger("glsgn_plugins")
 
 
 class Synthesis:
@@ -110,6 +114,10 @@ class Synthesis:
         """Its path below its folder, with ``/`` whatever the system."""
         return companion.relative_to(self._companion_root).as_posix()
 
+    def companion_path(self, name: str) -> Path:
+        """The file of a name that :meth:`companion_name` gave."""
+        return self._companion_root / name
+
     def read_companion(self, path: Path | None, photograph: NDArray[Any]) -> NDArray[Any] | None:
         """The companion's pixels, or else the thumbnail of the photograph that depth is made of.
 
@@ -178,10 +186,22 @@ def list_photographs(root: Path) -> tuple[Path, ...]:
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected one of photographs")
-    found = tuple(image_files(root))
+    there = walk(root)
+    found = tuple(path for path in there if path.suffix.lower() in EXTENSIONS)
+    others = left_out(there, EXTENSIONS)
     if not found:
-        raise InputError(f"{root}: no image in it; expected photographs (PNG, JPEG, TIFF, ...)")
+        more = f"; {others}" if others else ""
+        raise InputError(
+            f"{root}: no image in it; expected photographs (PNG, JPEG, TIFF, ...){more}"
+        )
+    if others and root not in _told:
+        _told.add(root)
+        LOGGER.warning("%s: %s", root, others)
     return found
+
+
+_told: set[Path] = set()
+"""Folders of which has been said what is left out."""
 
 
 def _find_depth(photographs: Sequence[Path], root: Path, depth_root: Path) -> dict[Path, Path]:
@@ -189,11 +209,11 @@ def _find_depth(photographs: Sequence[Path], root: Path, depth_root: Path) -> di
     if not depth_root.is_dir():
         raise InputError(f"{depth_root}: no such folder; expected depth maps")
     maps = {
-        path.relative_to(depth_root).with_suffix(""): path
+        _name(path, depth_root): path
         for path in (*image_files(depth_root), *depth_root.rglob("*.npy"))
     }
-    names = {path: path.relative_to(root).with_suffix("") for path in photographs}
-    missing = [str(name) for name in names.values() if name not in maps]
+    names = {path: _name(path, root) for path in photographs}
+    missing = [name for name in names.values() if name not in maps]
     if missing:
         raise InputError(
             f"{depth_root}: no depth map for {len(missing)} photographs: {', '.join(missing[:3])}; "
@@ -202,10 +222,15 @@ def _find_depth(photographs: Sequence[Path], root: Path, depth_root: Path) -> di
     return {path: maps[name] for path, name in names.items()}
 
 
+def _name(path: Path, root: Path) -> str:
+    """By which maps and photographs belong together: in one form of Unicode."""
+    return same_form(str(path.relative_to(root).with_suffix("")))
+
+
 def _read_depth(path: Path) -> NDArray[Any]:
     if path.suffix != ".npy":
         return read_image(path)[..., 0]
     try:
         return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError) as error:
         raise InputError(f"{path}: no depth map that can be read ({error})") from None

@@ -30,7 +30,8 @@ def restore_array(
         clipped, floating point is neither.
 
     Raises:
-        InputError: The array is another, or an option can't be used.
+        InputError: The array is another, an option can't be used, or what the network gives for
+            whole numbers is not finite.
     """
     if array.ndim != 3 or array.shape[2] != 3:
         raise InputError(f"expected an array (H, W, 3), RGB; got shape {array.shape}")
@@ -42,7 +43,18 @@ def restore_array(
     # A strip at a time: at 16K each copy in floating point has more than a gigabyte.
     result = np.empty(array.shape, array.dtype)
     for top in range(0, len(result), ROWS):
-        strip = restored[top : top + ROWS].clamp(0, 1) * float(np.iinfo(array.dtype).max)
+        strip = restored[top : top + ROWS]
+        if not strip.isfinite().all():
+            broken = any(not value.isfinite().all() for value in net.state_dict().values())
+            raise InputError(
+                "the network's output is not finite: "
+                + (
+                    "its weights aren't, train them anew or take an earlier checkpoint"
+                    if broken
+                    else "its numbers grow beyond what they can hold, try it without amp"
+                )
+            )
+        strip = strip.clamp(0, 1) * float(np.iinfo(array.dtype).max)
         result[top : top + ROWS] = strip.round_().numpy()
     return result
 

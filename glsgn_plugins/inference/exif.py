@@ -104,7 +104,7 @@ def _exif(file: BinaryIO) -> Directory:
     try:
         form, first = _start(file)
         return {t: e for t, e in _directory(file, form, first).items() if t in CARRIED}
-    except (ValueError, struct.error):
+    except (ValueError, struct.error, OverflowError):
         return {}
 
 
@@ -121,6 +121,9 @@ def _start(file: BinaryIO) -> tuple[Form, int]:
 
 
 def _read(file: BinaryIO, at: int, size: int) -> bytes:
+    # A count may be anything, up to more memory than there is.
+    if at + size > file.seek(0, os.SEEK_END):
+        raise ValueError("cut short")
     file.seek(at)
     found = file.read(size)
     if len(found) < size:

@@ -7,13 +7,17 @@ the dataset's own, which decodes an image once for several crops.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmagic.registry import DATASETS
 from mmagic.structures import DataSample
+from mmengine.logging import print_log
 
 from glsgn_plugins.data import datasets
+from glsgn_plugins.data.crops import Crops
+from glsgn_plugins.listing import equal_names
 
 
 class FromConfig:
@@ -27,9 +31,18 @@ class FromConfig:
         InputError: A key doesn't exist or is missing; or as of the dataset.
     """
 
+    crops: Crops
+
     def __init__(self, metainfo: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__(**datasets.arguments(super().__init__, options, type(self).__name__))
         self.metainfo = dict(metainfo or {})
+        same = equal_names([str(pair.gt) for pair in getattr(self, "pairs", ())])
+        if same and self.crops.gt_size is None:
+            print_log(
+                f"{same[0]} and {same[1]} have one name: MMagic's visualizer writes their pictures "
+                "over each other; scores are right",
+                level=logging.WARNING,
+            )
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """A batch: ``inputs``, ``(3, H, W)``, and ``gt_img`` in [0, 255], RGB, as they say."""

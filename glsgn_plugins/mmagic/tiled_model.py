@@ -41,6 +41,13 @@ class TiledEditModel(BaseEditModel):
     def forward_tensor(self, inputs: Tensor, data_samples: Any = None, **kwargs: Any) -> Any:
         """What the generator makes of ``(N, 3, H, W)``; piece by piece in testing, as said."""
         if self.training or kwargs:
-            return super().forward_tensor(inputs, data_samples, **kwargs)
-        overlap = (self.test_cfg or {}).get("tile_overlap")
-        return restore(self.generator, inputs, self._tile(), overlap=overlap, steady=True)
+            restored = super().forward_tensor(inputs, data_samples, **kwargs)
+        else:
+            overlap = (self.test_cfg or {}).get("tile_overlap")
+            restored = restore(self.generator, inputs, self._tile(), overlap=overlap, steady=True)
+        if not self.training and isinstance(restored, Tensor) and not restored.isfinite().all():
+            raise InputError(
+                "the network's output is not finite; its weights may be spoilt: take an earlier "
+                "checkpoint"
+            )
+        return restored
