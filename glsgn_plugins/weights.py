@@ -288,6 +288,16 @@ def check_fits(found: Found, net: Mapping[str, Any], source: str, place: str) ->
             f"GLSGN(widths={widths}, blocks={blocks}): set its widths and blocks so, and leave "
             "out what changes the architecture"
         )
+    padded = (record_in(net) or {}).get("padding_mode", found.options["padding_mode"])
+    if padded != found.options["padding_mode"]:
+        LOGGER.warning(
+            "%s: trained with padding_mode: %s, but the network of %s has %s: what lies near an "
+            "image's border will differ until some training has mended it",
+            source,
+            found.options["padding_mode"],
+            place,
+            padded,
+        )
 
 
 def glsgn_from(weights: Mapping[str, Tensor], source: Path | str) -> GLSGN:
