@@ -208,6 +208,14 @@ def test_a_state_of_something_else_is_refused_before_the_start(edit, said, exper
     assert sorted(folder.glob("experiments/tiny/*/*")) == before
 
 
+def test_weights_are_no_training_state(trained):
+    from glsgn_plugins.upstream.basicsr import _training_state
+
+    with pytest.raises(InputError, match=r"net_g_4\.pth: no training state of BasicSR's"):
+        _training_state(trained / "experiments/tiny/models/net_g_4.pth")
+    assert _training_state(trained / "experiments/tiny/training_states/4.state")["iter"] == 4
+
+
 def test_a_start_that_fails_puts_the_last_experiment_back(experiment):
     """This one fails when the loss is built, after the folders have been moved."""
     folder, go_on = experiment

@@ -45,7 +45,7 @@ def _newest_whole_state(opt: dict[str, Any]) -> tuple[Path, dict[str, Any]] | No
     )
     for path in states:
         try:
-            state = read_checkpoint(path)
+            state = _training_state(path)
             for key in opt:
                 if key.startswith("network_"):
                     label = key.replace("network_", "net_")
@@ -62,6 +62,15 @@ def _newest_whole_state(opt: dict[str, Any]) -> tuple[Path, dict[str, Any]] | No
     return None
 
 
+def _training_state(path: Path) -> dict[str, Any]:
+    """A file of ``training_states``; InputError where it is something else."""
+    state = read_checkpoint(path)
+    needed = {"epoch", "iter", "optimizers", "schedulers"}
+    if not isinstance(state, dict) or not needed <= state.keys():
+        raise InputError(f"{path}: no training state of BasicSR's; give training_states/N.state")
+    return state
+
+
 def _mend_resume() -> None:
     import basicsr.train
     from basicsr.utils import check_resume
@@ -74,7 +83,7 @@ def _mend_resume() -> None:
             path, state = found
             opt["path"]["resume_state"] = str(path)
         elif opt["path"].get("resume_state"):
-            state = read_checkpoint(opt["path"]["resume_state"])
+            state = _training_state(Path(opt["path"]["resume_state"]))
         else:
             return None
         check_resume(opt, state["iter"])
