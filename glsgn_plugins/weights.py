@@ -19,7 +19,7 @@ from glsgn_plugins.blocks import SCALES
 from glsgn_plugins.checkpoint import mmengine_globals, read_checkpoint
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.network import GLSGN, RECORD
-from glsgn_plugins.pretrained import UNRECORDED, weights_file
+from glsgn_plugins.pretrained import UNRECORDED, fingerprint, weights_file
 from glsgn_plugins.writing import not_written, written_whole
 
 LOGGER = logging.getLogger("glsgn_plugins")
@@ -87,8 +87,6 @@ def read_weights(path: Path | str) -> Found:
     state = states[0] if states else _inside(path, content)
     if not all(isinstance(value, Tensor) for value in state.weights.values()):
         raise InputError(f"{path}: {state.place} holds more than tensors; expected {KNOWN}")
-    if record is None:
-        record = UNRECORDED.get(path)
     return Found(dict(state.weights), _recorded(state.weights, path, record), state.place)
 
 
@@ -96,6 +94,8 @@ def _recorded(
     weights: Mapping[str, Tensor], source: Path | str, record: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """:func:`options_of`, and a warning where something is taken for granted."""
+    if record is None:
+        record = UNRECORDED.get(fingerprint(weights))
     options = options_of(weights, source, record)
     if record is None:
         LOGGER.warning(

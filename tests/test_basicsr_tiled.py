@@ -66,7 +66,7 @@ def tested(project, write_options):
 @pytest.mark.parametrize(
     ("network", "tile", "says"),
     [
-        ("GLSGN", {"tile": 40}, "96x80: streamed in regions of about 40x40"),
+        ("GLSGN", {"tile": 40}, "96x80: streamed in strips of up to 40 rows"),
         ("EDSR", {"tile": 48, "tile_overlap": 28}, "96x80: in overlapping tiles of 48x48"),
     ],
 )

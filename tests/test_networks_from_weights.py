@@ -2,12 +2,21 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_network import TINY, trained_like
 
-from glsgn_plugins import GLSGN, InputError, glsgn_b
+from glsgn_plugins import GLSGN, InputError, glsgn_b, glsgn_s
 from glsgn_plugins.commands.export import EXPORTS
 from glsgn_plugins.commands.glsgn import main
-from glsgn_plugins.weights import glsgn_from, options_of, read_glsgn, write_weights
+from glsgn_plugins.pretrained import pretrained_file
+from glsgn_plugins.weights import (
+    check_fits,
+    glsgn_from,
+    options_of,
+    read_glsgn,
+    read_weights,
+    write_weights,
+)
 
 OPTIONS = [
     {},
@@ -172,3 +181,21 @@ def test_a_torch_that_cannot_export_is_named(tmp_path, monkeypatch, capsys):
     said = "torch 2.6.0+cu124 can't write this network as ONNX; use 2.8 or later"
     assert said in capsys.readouterr().err
     assert not (tmp_path / "net.onnx").exists()
+
+
+def test_shipped_weights_are_known_wherever_they_were_copied_to(tmp_path, caplog):
+    state = load_file(pretrained_file("rain"))
+    torch.save({key: value.float() for key, value in state.items()}, tmp_path / "mine.pth")
+    assert read_glsgn(tmp_path / "mine.pth").options["padding_mode"] == "replicate"
+    assert glsgn_from(state, "these").options["padding_mode"] == "replicate"
+    assert not caplog.records
+
+
+def test_a_network_that_pads_otherwise_is_told_of(tmp_path, caplog):
+    found = read_weights(pretrained_file("rain"))
+    check_fits(found, glsgn_s(padding_mode="replicate").state_dict(), "these", "network_g")
+    assert not caplog.records
+    check_fits(found, glsgn_s().state_dict(), "these", "network_g")
+    assert "trained with padding_mode: replicate, but the network of network_g has zeros" in (
+        caplog.text
+    )
