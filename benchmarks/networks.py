@@ -35,6 +35,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from peers import UNET_WIDTH, UNet
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -78,42 +79,14 @@ class OnePathway(nn.Module):
         return on_multiple(lambda image: self.pathway(image, {})[0], lq, 4)
 
 
-class UNet(nn.Module):
-    """Four scales, two convolutions each on the way down and up, channels double with each."""
+class PlainUNet(UNet):
+    """The U-Net that ``glsgn_s`` is compared with elsewhere, half as wide."""
 
-    def __init__(self, width: int = 10) -> None:
-        super().__init__()
-        widths = [width << k for k in range(4)]
-        self.stem = nn.Conv2d(3, width, 3, padding=1)
-        self.down = nn.ModuleList(_convolutions(w, w) for w in widths)
-        self.shrink = nn.ModuleList(nn.Conv2d(w, 2 * w, 2, 2) for w in widths[:-1])
-        self.grow = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, 2) for w in widths[:-1])
-        self.up = nn.ModuleList(_convolutions(2 * w, w) for w in widths[:-1])
-        self.head = nn.Conv2d(width, 3, 3, padding=1)
+    def __init__(self) -> None:
+        super().__init__(UNET_WIDTH // 2)
 
     def forward(self, lq: Tensor) -> Tensor:
-        return on_multiple(self._forward, lq, 8)
-
-    def _forward(self, lq: Tensor) -> Tensor:
-        kept = []
-        x = self.stem(lq)
-        for k, stage in enumerate(self.down):
-            x = stage(x)
-            if k < len(self.shrink):
-                kept.append(x)
-                x = self.shrink[k](x)
-        for k in reversed(range(len(self.up))):
-            x = self.up[k](torch.cat([self.grow[k](x), kept[k]], 1))
-        return lq + self.head(x)
-
-
-def _convolutions(taken: int, given: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(taken, given, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(given, given, 3, padding=1),
-        nn.ReLU(inplace=True),
-    )
+        return on_multiple(super().forward, lq, 8)
 
 
 def on_multiple(net: Callable[[Tensor], Tensor], lq: Tensor, multiple: int) -> Tensor:
@@ -267,7 +240,7 @@ VARIANTS = {
     "no consistency": Variant(glsgn(), NO_CONSISTENCY),
     "restored image alone": Variant(glsgn(), {**NO_CONSISTENCY, "pathway_weight": 0}),
     "one pathway": Variant(OnePathway),
-    "U-Net": Variant(UNet),
+    "U-Net": Variant(PlainUNet),
 }
 
 TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
