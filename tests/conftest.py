@@ -50,6 +50,21 @@ def run_command(
     )
 
 
+def deep(image: np.ndarray) -> np.ndarray:
+    """An 8-bit image with 16 bits."""
+    return image.astype(np.uint16) * 257
+
+
+@pytest.fixture(scope="module")
+def coffee() -> np.ndarray:
+    return read_image(photo("coffee.png"))
+
+
+@pytest.fixture(scope="module")
+def rocket() -> np.ndarray:
+    return read_image(photo("rocket.jpg"))
+
+
 def tensor(image: np.ndarray) -> torch.Tensor:
     """8-bit BGR ``(H, W, 3)`` to RGB ``(1, 3, H, W)`` in [0, 1]."""
     rgb = np.ascontiguousarray(image[..., ::-1]).transpose(2, 0, 1)

@@ -7,6 +7,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
+from conftest import deep
 
 from glsgn_plugins.data.images import read_image
 from glsgn_plugins.degradations import (
@@ -46,17 +47,7 @@ GLASS = ReflectionParameters(
 
 def photograph(name, depth=np.uint8):
     image = read_image(photo(name))
-    return image if depth == np.uint8 else image.astype(np.uint16) * 257
-
-
-@pytest.fixture(scope="module")
-def coffee():
-    return photograph("coffee.png")
-
-
-@pytest.fixture(scope="module")
-def rocket():
-    return photograph("rocket.jpg")
+    return image if depth == np.uint8 else deep(image)
 
 
 @pytest.mark.parametrize(("depth", "levels"), [(np.uint8, 256), (np.uint16, 65536)])

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import deep
 
 from glsgn_plugins.data.crops import Crops
 from glsgn_plugins.data.datasets import UHDSynthesisDataset
@@ -22,20 +23,6 @@ from glsgn_plugins.demo import photo
 from glsgn_plugins.errors import InputError
 
 KINDS = ("rain", "reflection", "haze")
-
-
-def deep(image):
-    return image.astype(np.uint16) * 257
-
-
-@pytest.fixture(scope="module")
-def coffee():
-    return read_image(photo("coffee.png"))
-
-
-@pytest.fixture(scope="module")
-def rocket():
-    return read_image(photo("rocket.jpg"))
 
 
 # --- what all have in common ---------------------------------------------------------------------

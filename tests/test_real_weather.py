@@ -6,8 +6,8 @@ from collections import Counter
 import cv2
 import numpy as np
 import pytest
+from conftest import deep
 
-from glsgn_plugins.data.images import read_image
 from glsgn_plugins.degradations import WEATHER, Place, RainLayer
 from glsgn_plugins.degradations.depth import dark_channel, picture_depth, thumbnail
 from glsgn_plugins.degradations.drops import Drops, Splashes
@@ -17,7 +17,6 @@ from glsgn_plugins.degradations.real_rain import RealRainParameters
 from glsgn_plugins.degradations.real_reflection import RealReflectionParameters, reflectance
 from glsgn_plugins.degradations.reflection import ReflectionParameters
 from glsgn_plugins.degradations.streaks import streaks
-from glsgn_plugins.demo import photo
 
 HAZE = RealHazeParameters(
     light=True,
@@ -69,20 +68,6 @@ GLASS = RealReflectionParameters(
     angles=(0.0, 0.0),
     turn=0.0,
 )
-
-
-def deep(image):
-    return image.astype(np.uint16) * 257
-
-
-@pytest.fixture(scope="module")
-def coffee():
-    return read_image(photo("coffee.png"))
-
-
-@pytest.fixture(scope="module")
-def rocket():
-    return read_image(photo("rocket.jpg"))
 
 
 # --- haze ----------------------------------------------------------------------------------------
