@@ -73,6 +73,41 @@ def test_shipped_options_train_and_test_on_their_sets(name, clean, tmp_path):
     assert "# psnr:" in done.stderr
 
 
+def test_all_tasks_train_as_one_dataset_and_a_wrong_part_is_named(clean, tmp_path, write_options):
+    def mixed(opt):
+        train = opt["datasets"]["train"]
+        for key in ("dataroot_lq", "dataroot_gt", "io_backend"):
+            train.pop(key)
+        train.update(
+            type="UHDMixedDataset",
+            datasets=[
+                {
+                    "type": "UHDSynthesisDataset",
+                    "dataroot": str(clean),
+                    "degradation": {"type": kind},
+                }
+                for kind in ("rain", "reflection", "haze")
+            ],
+        )
+        opt["train"]["total_iter"] = 4
+
+    options = write_options(mixed)
+    done = run_command("basicsr", "train", "-opt", str(options), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-1500:]
+    photographs = len(list(clean.glob("*.*")))
+    assert f"Number of train images: {3 * photographs}" in done.stderr
+
+    def misspelt(opt):
+        mixed(opt)
+        opt["datasets"]["train"]["datasets"][2]["degradation"]["type"] = "hazy"
+
+    options = write_options(misspelt)
+    done = run_command("basicsr", "train", "-opt", str(options), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "datasets.train: datasets[2]: degradation.type: 'hazy' does not exist" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_synthesis_trains_and_an_image_that_goes_bad_is_named(clean, tmp_path, write_options):
     root = tmp_path / "photographs"
     shutil.copytree(clean, root)

@@ -10,7 +10,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from glsgn_plugins.data.crops import Crops
-from glsgn_plugins.data.datasets import UHDPairedDataset, UHDSynthesisDataset, UHR4KDataset
+from glsgn_plugins.data.datasets import (
+    UHDMixedDataset,
+    UHDPairedDataset,
+    UHDSynthesisDataset,
+    UHR4KDataset,
+)
 from glsgn_plugins.data.draws import Draw, generator, number
 from glsgn_plugins.data.images import png, read_image
 from glsgn_plugins.degradations import Rain
@@ -318,3 +323,46 @@ def test_crops_of_a_photograph_carry_its_rain_at_its_scale(clean):
     window = Window(600, 800, 200, 300, (200, 200))
     crop = rain.sample(np.random.default_rng(0)).apply(window.cut(image), place=window.place)
     assert np.array_equal(crop, window.cut(whole))
+
+
+def test_parts_of_a_mixed_dataset_come_as_they_would_alone(pairs, clean):
+    """With the same draws; each by its own flips, and an epoch sees every image once."""
+    crops = Crops(gt_size=48, crops_per_image=2, use_hflip=True, seed=4)
+    two = {"type": "UHDPairedDataset", "dataroot": str(pairs), "layout": "synthesized"}
+    one = {"type": "UHDSynthesisDataset", "dataroot": str(clean), "degradation": {"type": "haze"}}
+    mixed = UHDMixedDataset([{**two, "use_rot": True}, one], crops)
+    assert len(mixed) == 4 + 3
+    alone = [
+        paired(pairs, **{**dataclasses.asdict(crops), "use_rot": True}),
+        UHDSynthesisDataset(str(clean), {"type": "haze"}, crops=crops),
+    ]
+    order = [5, 0, 1, 6, 3, 3, 6, 2]
+    samples = mixed.__getitems__(list(number(order, 0, 0, 1)))
+    for k, sample in enumerate(samples):
+        index = order[k - k % 2]  # of the first of its group
+        part, index = (alone[0], index) if index < 4 else (alone[1], index - 4)
+        draws = [Draw(index, 0, k - k % 2), Draw(index, 0, k - k % 2 + 1)]
+        expected = part.__getitems__(draws)[k % 2]
+        assert sample["gt_path"] == expected["gt_path"]
+        assert torch.equal(sample["lq"], expected["lq"])
+        assert torch.equal(sample["gt"], expected["gt"])
+
+
+@pytest.mark.parametrize(
+    ("datasets", "says"),
+    [
+        ([], r"datasets: expected a list"),
+        ({"type": "UHDPairedDataset"}, r"datasets: expected a list"),
+        ([{"dataroot": "x"}], r"datasets\[0\]: expected a mapping with a 'type'"),
+        ([{"type": "UHDPaired"}], r"datasets\[0\].type: 'UHDPaired' does not exist. Did you mean"),
+        ([{"type": "UHDPairedDataset", "gt_size": 64}], r"datasets\[0\].gt_size: it is alike"),
+        ([{"type": "UHDPairedDataset"}], r"datasets\[0\]: UHDPairedDataset lacks 'dataroot'"),
+        (
+            [{"type": "UHDPairedDataset", "dataroot": "x", "self": 1}],
+            r"datasets\[0\]: .*self",
+        ),
+    ],
+)
+def test_wrong_parts_of_a_mixed_dataset_are_named(datasets, says):
+    with pytest.raises(InputError, match=says):
+        UHDMixedDataset(datasets)

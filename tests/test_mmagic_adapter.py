@@ -138,19 +138,20 @@ def test_datasets_are_those_of_the_core(project):
         assert ready["data_samples"].gt_path == [core[k]["gt_path"]]
 
 
-def test_training_crops_follow_from_the_seed_whatever_the_workers(project):
+@pytest.mark.parametrize("mixed", [False, True])
+def test_training_crops_follow_from_the_seed_whatever_the_workers(project, mixed):
+    made = {
+        "type": "UHDSynthesisDataset",
+        "dataroot": str(project / "data/gt"),
+        "degradation": {"type": "rain", "preset": "real"},
+    }
+    crops = {"gt_size": 48, "resize": [0.6, 1.0], "crops_per_image": 2, "use_hflip": True}
+    pairs = {"type": "UHDPairedDataset", "dataroot": str(project / "data"), "layout": "synthesized"}
+    dataset = {"type": "UHDMixedDataset", "datasets": [made, pairs]} if mixed else made
     config = {
         "batch_size": 4,
         "sampler": {"type": "InfiniteSampler", "shuffle": True, "seed": 5},
-        "dataset": {
-            "type": "UHDSynthesisDataset",
-            "dataroot": str(project / "data/gt"),
-            "degradation": {"type": "rain", "preset": "real"},
-            "gt_size": 48,
-            "resize": [0.6, 1.0],
-            "crops_per_image": 2,
-            "use_hflip": True,
-        },
+        "dataset": {**dataset, **crops},
     }
     batches = []
     for workers in (0, 1):

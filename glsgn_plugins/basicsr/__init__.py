@@ -2,7 +2,8 @@
 
 ``ARCH_REGISTRY``: ``GLSGN``. ``MODEL_REGISTRY``: ``GLSGNModel``, ``GLSGNGANModel``,
 ``TiledSRModel``.
-``DATASET_REGISTRY``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``.
+``DATASET_REGISTRY``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``,
+``UHDMixedDataset``.
 ``LOSS_REGISTRY``: the losses of :mod:`glsgn_plugins.losses`. ``METRIC_REGISTRY``:
 ``calculate_lpips``, ``calculate_seam``. The mends of :mod:`glsgn_plugins.upstream` for BasicSR are
 applied first, so that it imports and saves whole.
@@ -19,6 +20,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY
 
 from glsgn_plugins import losses, metrics  # noqa: E402
 from glsgn_plugins.basicsr.datasets import (  # noqa: E402
+    UHDMixedDataset,
     UHDPairedDataset,
     UHDSynthesisDataset,
     UHR4KDataset,
@@ -39,6 +41,7 @@ __all__ = [
     "GLSGNGANModel",
     "GLSGNModel",
     "TiledSRModel",
+    "UHDMixedDataset",
     "UHDPairedDataset",
     "UHDSynthesisDataset",
     "UHR4KDataset",

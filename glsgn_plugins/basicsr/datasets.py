@@ -60,3 +60,8 @@ class UHDPairedDataset(FromOptions, datasets.UHDPairedDataset):
 @DATASET_REGISTRY.register()
 class UHDSynthesisDataset(FromOptions, datasets.UHDSynthesisDataset):
     """:class:`glsgn_plugins.data.datasets.UHDSynthesisDataset`."""
+
+
+@DATASET_REGISTRY.register()
+class UHDMixedDataset(FromOptions, datasets.UHDMixedDataset):
+    """:class:`glsgn_plugins.data.datasets.UHDMixedDataset`."""

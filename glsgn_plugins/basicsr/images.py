@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from glsgn_plugins.data.checks import pair_problem, photograph_problem
-from glsgn_plugins.data.datasets import UHDSynthesisDataset
+from glsgn_plugins.data.datasets import UHDMixedDataset, UHDSynthesisDataset
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.headers import read_header
 
@@ -37,6 +37,10 @@ def check_files(place: str, dataset: Any) -> None:
     Raises:
         InputError: The first thing that is wrong, with its file.
     """
+    if isinstance(dataset, UHDMixedDataset):
+        for k, part in enumerate(dataset.parts):
+            check_files(f"{place}.datasets[{k}]", part)
+        return
     crop = dataset.crops.gt_size
     if isinstance(dataset, UHDSynthesisDataset):
         photographs = dataset.synthesis.photographs

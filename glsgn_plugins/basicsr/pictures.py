@@ -20,6 +20,8 @@ from glsgn_plugins.writing import not_written
 
 def input_paths(dataset: Any) -> list[str]:
     """The inputs of a dataset, of ours or BasicSR's; none of a kind that isn't known."""
+    if hasattr(dataset, "parts"):
+        return [path for part in dataset.parts for path in input_paths(part)]
     if hasattr(dataset, "pairs"):
         return [str(pair.lq) for pair in dataset.pairs]
     if hasattr(dataset, "synthesis"):

@@ -6,8 +6,10 @@ and ``gt_path``: what BasicSR's own datasets give.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import inspect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,14 +39,15 @@ def arguments(init: Callable[..., None], options: Mapping[str, Any], kind: str) 
     """Arguments of a dataset out of flat options, among which are the fields of ``Crops``.
 
     Args:
-        init: The dataset's ``__init__``, bound.
+        init: The dataset's ``__init__``.
         options: What a configuration says.
         kind: The dataset's name, for messages.
 
     Raises:
         InputError: A key doesn't exist, or is missing.
     """
-    made = inspect.signature(init).parameters
+    made = dict(inspect.signature(init).parameters)
+    made.pop("self", None)
     known = [*(name for name in made if name != "crops"), *CROP_KEYS]
     for key in options:
         if key not in known:
@@ -90,7 +93,7 @@ class _Photographs(Dataset[Sample]):
             decoded = self._decode(int(group[0]), streams[0])
             for rng in streams:
                 lq, gt, lq_path, gt_path = self._sample(decoded, rng)
-                lq, gt = self.crops.turn((lq, gt), rng)
+                lq, gt = self._turn((lq, gt), rng)
                 samples.append(
                     {
                         "lq": to_tensor(lq),
@@ -100,6 +103,10 @@ class _Photographs(Dataset[Sample]):
                     }
                 )
         return samples
+
+    def _turn(self, images: tuple[Image, ...], rng: np.random.Generator) -> tuple[Image, ...]:
+        """Flip and turn a sample."""
+        return self.crops.turn(images, rng)
 
     def _stream(self, index: int) -> np.random.Generator:
         if self.crops.gt_size is None:  # validation: each image alike, every time
@@ -240,3 +247,70 @@ class UHDSynthesisDataset(_Photographs):
         parameters = self.synthesis.sample(rng)
         lq, gt = parameters.pair(window.cut(image), companion, window.place)
         return lq, gt, path, path
+
+
+PARTS: dict[str, type[_Photographs]] = {
+    kind.__name__: kind for kind in (UHDPairedDataset, UHR4KDataset, UHDSynthesisDataset)
+}
+"""What a mixed dataset may be made of."""
+
+SHARED_KEYS = ("gt_size", "crops_per_image", "seed")
+"""Fields of ``Crops`` that are alike in all parts of a mixed dataset."""
+
+
+class UHDMixedDataset(_Photographs):
+    """Several datasets as one: tasks beside each other, or real pairs beside synthesized ones.
+
+    An epoch sees every image of every part once; so parts have the shares of their numbers of
+    images.
+
+    Args:
+        datasets: Options of each part: its ``type``, the arguments of that dataset, and fields of
+            ``Crops`` that differ from those of the whole, e.g. ``use_rot``.
+        crops: How samples are cut out; by default whole images.
+
+    Raises:
+        InputError: A part can't be made; says which.
+    """
+
+    def __init__(self, datasets: Sequence[Mapping[str, Any]], crops: Crops | None = None) -> None:
+        self.crops = crops or Crops()
+        if not isinstance(datasets, Sequence) or isinstance(datasets, str) or not datasets:
+            raise InputError(f"datasets: expected a list of datasets' options, got {datasets!r}")
+        self.parts = [self._part(options, f"datasets[{k}]") for k, options in enumerate(datasets)]
+        self._starts = list(itertools.accumulate((len(part) for part in self.parts), initial=0))
+
+    def _part(self, options: Mapping[str, Any], place: str) -> _Photographs:
+        if not isinstance(options, Mapping) or "type" not in options:
+            raise InputError(f"{place}: expected a mapping with a 'type', got {options!r}")
+        given = dict(options)
+        name = given.pop("type")
+        if name not in PARTS:
+            raise unknown_name(f"{place}.type", name, PARTS)
+        for key in SHARED_KEYS:
+            if key in given:
+                raise InputError(f"{place}.{key}: it is alike in all; give it beside 'datasets'")
+        try:
+            whole = {key: getattr(self.crops, key) for key in CROP_KEYS}
+            return PARTS[name](**arguments(PARTS[name].__init__, {**whole, **given}, name))
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from None
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def _decode(self, index: int, rng: np.random.Generator) -> tuple[_Photographs, Any]:
+        k = bisect.bisect_right(self._starts, index) - 1
+        part = self.parts[k]
+        return part, part._decode(index - self._starts[k], rng)
+
+    def _sample(
+        self, decoded: tuple[_Photographs, Any], rng: np.random.Generator
+    ) -> tuple[Image, Image, Path, Path]:
+        part, its = decoded
+        lq, gt, lq_path, gt_path = part._sample(its, rng)
+        lq, gt = part.crops.turn((lq, gt), rng)
+        return lq, gt, lq_path, gt_path
+
+    def _turn(self, images: tuple[Image, ...], rng: np.random.Generator) -> tuple[Image, ...]:
+        return images  # as its part has turned them

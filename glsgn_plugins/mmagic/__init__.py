@@ -4,7 +4,8 @@ A config does so by ``custom_imports = dict(imports=["glsgn_plugins.mmagic"])``.
 
 ``MODELS``: ``GLSGN``, ``GLSGNRestorer``, ``TiledEditModel`` and the losses of
 :mod:`glsgn_plugins.losses`.
-``DATASETS``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``. ``TRANSFORMS``:
+``DATASETS``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``,
+``UHDMixedDataset``. ``TRANSFORMS``:
 ``UHDCrop``, ``UHDDegradation``. ``METRICS``: ``LPIPS``, ``Seam``. The mends of
 :mod:`glsgn_plugins.upstream` for MMagic are applied first, so that it imports, and loads and saves
 checkpoints safely. MMEngine's loader takes ``glsgn://TASK``, the weights of
@@ -22,6 +23,7 @@ from mmagic.registry import MODELS  # noqa: E402
 
 from glsgn_plugins import losses  # noqa: E402
 from glsgn_plugins.mmagic.datasets import (  # noqa: E402
+    UHDMixedDataset,
     UHDPairedDataset,
     UHDSynthesisDataset,
     UHR4KDataset,
@@ -44,6 +46,7 @@ __all__ = [
     "TiledEditModel",
     "UHDCrop",
     "UHDDegradation",
+    "UHDMixedDataset",
     "UHDPairedDataset",
     "UHDSynthesisDataset",
     "UHR4KDataset",

@@ -71,3 +71,8 @@ class UHDPairedDataset(FromConfig, datasets.UHDPairedDataset):
 @DATASETS.register_module()
 class UHDSynthesisDataset(FromConfig, datasets.UHDSynthesisDataset):
     """:class:`glsgn_plugins.data.datasets.UHDSynthesisDataset`."""
+
+
+@DATASETS.register_module()
+class UHDMixedDataset(FromConfig, datasets.UHDMixedDataset):
+    """:class:`glsgn_plugins.data.datasets.UHDMixedDataset`."""
