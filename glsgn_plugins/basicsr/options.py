@@ -49,10 +49,11 @@ from glsgn_plugins.listing import equal_names
 from glsgn_plugins.network import GLSGN, MIN_SIZE
 from glsgn_plugins.pretrained import is_shipped, weights_file
 from glsgn_plugins.schema import check_names, validate, wrong_type
+from glsgn_plugins.training import compiler
 from glsgn_plugins.upstream.training import too_few
 from glsgn_plugins.weights import check_fits, read_weights
 
-SR_TRAIN_KEYS = GLSGNModel.TRAIN_KEYS - {"pathway_opt", "amp", "grad_clip"}
+SR_TRAIN_KEYS = GLSGNModel.TRAIN_KEYS - {"pathway_opt", "amp", "grad_clip", "compile"}
 SCHEDULERS = ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR")
 
 
@@ -246,6 +247,7 @@ def _check_train(opt: Options, model: type[Any]) -> None:
             raise InputError("train: expected a loss, pixel_opt or perceptual_opt; found neither")
     if ours:
         amp_type(train.get("amp"))
+        compiler(train.get("compile"), "train.compile")
     adversarial = issubclass(model, GLSGNGANModel)
     if adversarial and "network_d" not in opt:
         raise InputError(f"the options lack 'network_d', the discriminator of {model.__name__}")

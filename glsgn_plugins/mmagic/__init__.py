@@ -2,7 +2,7 @@
 
 A config does so by ``custom_imports = dict(imports=["glsgn_plugins.mmagic"])``.
 
-``MODELS``: ``GLSGN``, ``GLSGNRestorer``, ``TiledEditModel`` and the losses of
+``MODELS``: ``GLSGN``, ``GLSGNRestorer``, ``TiledEditModel``, ``ForeachEMA`` and the losses of
 :mod:`glsgn_plugins.losses`.
 ``DATASETS``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``,
 ``UHDMixedDataset``. ``TRANSFORMS``:
@@ -22,6 +22,7 @@ mend_mmagic()
 from mmagic.registry import MODELS  # noqa: E402
 
 from glsgn_plugins import losses  # noqa: E402
+from glsgn_plugins.mmagic.averaging import ForeachEMA  # noqa: E402
 from glsgn_plugins.mmagic.datasets import (  # noqa: E402
     UHDMixedDataset,
     UHDPairedDataset,
@@ -41,6 +42,7 @@ for module in (GLSGN, *losses.LOSSES):
 __all__ = [
     "GLSGN",
     "LPIPS",
+    "ForeachEMA",
     "GLSGNRestorer",
     "Seam",
     "TiledEditModel",

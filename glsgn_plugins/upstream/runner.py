@@ -13,7 +13,12 @@ import torch
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.network import GLSGN
 from glsgn_plugins.upstream.mending import Mend
-from glsgn_plugins.upstream.training import BY_VERSION, changed_entries, settings_of
+from glsgn_plugins.upstream.training import (
+    BY_VERSION,
+    changed_entries,
+    keep_implementation,
+    settings_of,
+)
 from glsgn_plugins.weights import Found, check_fits, of_generator, options_of, states_of
 
 # --- weights that fit, or none -------------------------------------------------------------------
@@ -55,6 +60,10 @@ def _mend_fitting() -> None:
         with loaded_into(self.model):
             checkpoint = load_here(self, *args, **kwargs)
         self._saved_schedules = checkpoint.get("param_schedulers")
+        optimizer = getattr(self.optim_wrapper, "optimizer", None)
+        state = checkpoint.get("optimizer")
+        if optimizer is not None and isinstance(state, dict) and "param_groups" in state:
+            keep_implementation(optimizer, state)
         return checkpoint
 
     loading._load_checkpoint = runner._load_checkpoint = _load_checkpoint

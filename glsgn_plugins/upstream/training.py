@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.upstream.mending import Mend
 from glsgn_plugins.writing import write_whole
@@ -30,6 +32,8 @@ def _mend_length() -> None:
 
     @functools.wraps(make_loaders)
     def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> tuple[Any, ...]:
+        if not torch.cuda.is_available():  # torch would warn in each epoch
+            opt["datasets"]["train"]["pin_memory"] = False
         loader, sampler, val_loaders, _, total = make_loaders(opt, logger)
         batches = len(loader)
         if not batches:
@@ -90,6 +94,20 @@ BY_VERSION = frozenset(
 )
 """Entries of an optimiser's groups that some versions of torch don't have."""
 
+IMPLEMENTATION = ("foreach", "fused")
+"""Entries that say in how many kernels an optimiser's step is worked out."""
+
+
+def keep_implementation(optimizer: Any, saved: Mapping[str, Any]) -> None:
+    """Let a saved state say nothing of how steps are worked out: that goes by the device.
+
+    Args:
+        optimizer: That is about to load it.
+        saved: The state, which is changed.
+    """
+    for group, before in zip(optimizer.param_groups, saved["param_groups"]):
+        before.update({key: group[key] for key in IMPLEMENTATION if key in group})
+
 
 def _mend_schedules() -> None:
     from basicsr.models.base_model import BaseModel
@@ -104,6 +122,8 @@ def _mend_schedules() -> None:
         schedulers = [s for s in self.schedulers if hasattr(s, "last_epoch")]
         asked = [dict(s.state_dict()) for s in schedulers]
         saved = [dict(state) for state in resume_state["schedulers"] if "last_epoch" in state]
+        for optimizer, state in zip(self.optimizers, resume_state["optimizers"]):
+            keep_implementation(optimizer, state)
         try:
             plain(self, resume_state)
         except ValueError as error:  # of an optimiser, for groups of another size

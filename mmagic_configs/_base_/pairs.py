@@ -4,6 +4,7 @@ train_dataloader = dict(
     num_workers=8,
     batch_size=4,  # on each GPU
     persistent_workers=True,
+    pin_memory=True,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type="UHDPairedDataset",
