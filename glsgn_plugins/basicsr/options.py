@@ -112,6 +112,11 @@ def check_options(opt: Options, train: bool) -> None:
         raise InputError("the options lack 'val.suffix', which save_img needs; ~ for none")
     for phase, dataset in opt["datasets"].items():
         training = train and phase == "train"
+        if dataset.get("as_bytes") and not (training and issubclass(model, GLSGNModel)):
+            raise InputError(
+                f"datasets.{phase}.as_bytes: only GLSGNModel converts bytes, in training; leave it "
+                "out"
+            )
         paths = _check_dataset(phase, dataset, training, ours)
         if training and paths is not None:
             _check_batches(opt, len(paths))

@@ -6,11 +6,17 @@ nothing. ``glsgn doctor`` prints them with their state.
 
 from __future__ import annotations
 
-from glsgn_plugins.upstream import basicsr, mmagic, mmengine, runner, training, waiting
+from glsgn_plugins.upstream import basicsr, mmagic, mmengine, runner, slurm, training, waiting
 from glsgn_plugins.upstream.mending import Mend, apply, in_force, installed, release, require
 
-BASICSR_MENDS = (*basicsr.BEFORE, *basicsr.AFTER, *training.AFTER)
-MMAGIC_MENDS = (*mmagic.BEFORE, *mmengine.AFTER, *runner.AFTER, *waiting.AFTER)
+BASICSR_MENDS = (*basicsr.BEFORE, *basicsr.AFTER, *training.AFTER, *slurm.BASICSR)
+MMAGIC_MENDS = (
+    *mmagic.BEFORE,
+    *mmengine.AFTER,
+    *runner.AFTER,
+    *waiting.AFTER,
+    *slurm.MMENGINE,
+)
 ALL_MENDS = (*BASICSR_MENDS, *MMAGIC_MENDS)
 
 

@@ -11,6 +11,7 @@ train_dataloader = dict(
         gt_size=512,
         crops_per_image=2,  # from each image that is decoded
         scene_share=0.1,  # whole scenes scaled down, for the global pathway
+        as_bytes=True,  # converted on the device
         use_hflip=True,
         use_rot=False,  # rain falls, haze lies towards the horizon, photographs are upright
     ),
