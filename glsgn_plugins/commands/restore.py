@@ -14,6 +14,7 @@ from types import FrameType
 
 import torch
 
+from glsgn_plugins.commands.shards import add_shard
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.headers import check_header, read_header
 from glsgn_plugins.inference import AMP_TYPES, MODES, check_tile, images, restore_array
@@ -57,6 +58,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--compare", action="store_true", help="write NAME_compare.jpg, both in one"
     )
     parser.add_argument("--overwrite", action="store_true", help="make anew what is in OUT already")
+    add_shard(parser)
     parser.set_defaults(run=run)
 
 
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     check_tile(tile)
     images.vips()
     device = _device(args.device)
-    jobs = _jobs(args.inputs, args.output)
+    jobs = args.shard.take(_jobs(args.inputs, args.output))
     left = [job for job in jobs if args.overwrite or not job[1].exists()]
     if len(left) < len(jobs):
         print(f"{len(jobs) - len(left)} of {len(jobs)} are in {args.output} already")

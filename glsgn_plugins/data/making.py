@@ -2,7 +2,8 @@
 
 Below the set's folder: ``lq/`` and ``gt/`` with equal names, or these in ``train/`` and ``test/``,
 and ``metadata.json``. While it is being made, what is known of each finished pair lies in
-``.unfinished/``, so that a run that was killed goes on where it stopped.
+``.unfinished/``, so that a run that was killed goes on where it stopped. Several machines may make
+parts of one set in one folder: whichever finds all of it there writes ``metadata.json``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import lru_cache
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
@@ -31,6 +33,7 @@ from glsgn_plugins.data.images import png, read_image
 from glsgn_plugins.data.synthesis import Synthesis, options_of
 from glsgn_plugins.degradations import PARAMETERS, Parameters, RealParameters
 from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.shards import WHOLE, Shard
 from glsgn_plugins.writing import write_whole
 
 LOGGER = logging.getLogger("glsgn_plugins")
@@ -38,6 +41,7 @@ LOGGER = logging.getLogger("glsgn_plugins")
 METADATA = "metadata.json"
 UNFINISHED = ".unfinished"
 SETTINGS = "settings.json"
+LEFT_OUT = "left-out"
 SIDES = ("lq", "gt")
 PLAIN_LAYOUT = "synthesized"
 SPLIT_LAYOUTS = {"UHR4K-Rain": "rain", "UHR4K-Syn": "reflection"}
@@ -144,17 +148,21 @@ def _name_digest(synthesis: Synthesis, photograph: Path) -> bytes:
     return hashlib.sha256(os.fsencode(name)).digest()
 
 
-def make(out: Path, settings: Settings, workers: int) -> Iterator[str | None]:
+def make(
+    out: Path, settings: Settings, workers: int, shard: Shard = WHOLE
+) -> Iterator[str | None]:
     """Make the set, or what is missing of it.
 
     Args:
         out: Its folder.
         settings: What it is made from.
         workers: Processes that share the work; the files don't depend on it.
+        shard: Which of the photographs; the files don't depend on that either.
 
     Returns:
         An iterator that does the work: for each photograph, in no certain order, it gives what is
-        wrong with it or ``None``; the others go on. At its end ``metadata.json`` is written.
+        wrong with it or ``None``; the others go on. At its end ``metadata.json`` is written, unless
+        other shards still have something to do.
 
     Raises:
         InputError: The settings don't do, ``out`` holds another set, or nothing can be written.
@@ -162,15 +170,20 @@ def make(out: Path, settings: Settings, workers: int) -> Iterator[str | None]:
     synthesis = settings.synthesis()
     jobs = plan(synthesis, settings.layout)
     _start(out, settings)
-    return _make_missing(out, settings, workers, synthesis, jobs)
+    return _make_missing(out, settings, workers, synthesis, jobs, shard)
 
 
 def _make_missing(
-    out: Path, settings: Settings, workers: int, synthesis: Synthesis, jobs: list[Job]
+    out: Path,
+    settings: Settings,
+    workers: int,
+    synthesis: Synthesis,
+    jobs: list[Job],
+    shard: Shard,
 ) -> Iterator[str | None]:
     known = _read_notes(out)
     todo = []
-    for job in jobs:
+    for job in shard.take(jobs):
         missing = [
             (k, name)
             for k, name in enumerate(job.names(settings.per_image))
@@ -185,11 +198,40 @@ def _make_missing(
         else:
             yield None
     if workers <= 1 or len(todo) <= 1:
-        for job, missing in todo:
-            yield _make_pairs(out, settings, synthesis, job, _beside(job, jobs), missing)
+        made: Iterator[tuple[Job, str | None]] = (
+            (job, _make_pairs(out, settings, synthesis, job, _beside(job, jobs), missing))
+            for job, missing in todo
+        )
     else:
-        yield from _share_out(out, settings, todo, jobs, workers)
-    _finish(out, settings, [name for job in jobs for name in job.names(settings.per_image)])
+        made = _share_out(out, settings, todo, jobs, workers)
+    left_out = []
+    for job, problem in made:
+        if problem is not None:
+            left_out.append(job.stem)
+        yield problem
+    _write_json(_left_out_by(out, shard), {LEFT_OUT: left_out})
+    known = _read_notes(out)
+    if shard.whole or _is_all(out, settings, jobs, known):
+        names = [name for job in jobs for name in job.names(settings.per_image)]
+        _finish(out, settings, names, known)
+
+
+def _is_all(
+    out: Path, settings: Settings, jobs: list[Job], known: dict[str, dict[str, Any]]
+) -> bool:
+    """Whether every pair of a set is there, or a shard has left its photograph out."""
+    left_out = set()
+    for path in (out / UNFINISHED).glob(f"{LEFT_OUT}-*.json"):
+        left_out |= set(_read_json(path)[LEFT_OUT] if path.is_file() else ())
+    return all(
+        job.stem in left_out or all(name in known for name in job.names(settings.per_image))
+        for job in jobs
+    )
+
+
+def _left_out_by(out: Path, shard: Shard) -> Path:
+    """Where a shard says which photographs it has left out."""
+    return out / UNFINISHED / f"{LEFT_OUT}-{shard.number}-{shard.total}.json"
 
 
 def _is_of_other_files(record: dict[str, Any], synthesis: Synthesis, job: Job) -> bool:
@@ -220,7 +262,7 @@ def _digest_of(path: Path, modified: int, size: int) -> str:
 
 def _share_out(
     out: Path, settings: Settings, todo: list[tuple[Job, Missing]], jobs: list[Job], workers: int
-) -> Iterator[str | None]:
+) -> Iterator[tuple[Job, str | None]]:
     # Forked from here they might inherit locks of OpenCV's threads; spawned, each would import
     # torch again, which takes seconds.
     kind = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
@@ -229,11 +271,12 @@ def _share_out(
         context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(min(workers, len(todo)), context, _start_worker, (out, settings))
     try:
-        futures = [
-            pool.submit(_make_in_worker, job, _beside(job, jobs), missing) for job, missing in todo
-        ]
+        futures = {
+            pool.submit(_make_in_worker, job, _beside(job, jobs), missing): job
+            for job, missing in todo
+        }
         for future in as_completed(futures):
-            yield future.result()
+            yield futures[future], future.result()
     except BrokenProcessPool:
         raise InputError(
             f"{out}: a worker was stopped, perhaps for want of memory; run it again with fewer "
@@ -383,12 +426,12 @@ def _note(out: Path, name: str) -> Path:
 
 def _start(out: Path, settings: Settings) -> None:
     """Make the folders, and take up again what is there."""
-    if out.is_dir() and not (out / METADATA).is_file() and not (out / UNFINISHED).is_dir():
-        there = [path.name for path in out.iterdir()]
-        if there:
-            raise InputError(
-                f"{out}: holds other files ({', '.join(sorted(there)[:3])}); use a new folder"
-            )
+    # Looked at once: another shard may be starting, too.
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if there and not there & {METADATA, UNFINISHED}:
+        raise InputError(
+            f"{out}: holds other files ({', '.join(sorted(there)[:3])}); use a new folder"
+        )
     record = _record(settings)
     for file in (out / METADATA, out / UNFINISHED / SETTINGS):
         if file.is_file() and _with_defaults(_read_json(file).get("settings")) != record:
@@ -398,7 +441,7 @@ def _start(out: Path, settings: Settings) -> None:
             )
     try:
         splits = ("train", "test") if settings.layout in SPLIT_LAYOUTS else ("",)
-        for folder in (*(f"{split}/{side}" for split in splits for side in SIDES), UNFINISHED):
+        for folder in (UNFINISHED, *(f"{split}/{side}" for split in splits for side in SIDES)):
             (out / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{error.filename}: can't be made ({error.strerror})") from None
@@ -407,14 +450,23 @@ def _start(out: Path, settings: Settings) -> None:
 
 def _read_notes(out: Path) -> dict[str, dict[str, Any]]:
     """What is known of finished pairs, by their names without extension."""
-    records = [_read_json(path) for path in (out / UNFINISHED).glob("*.json")]
+    records = []
+    for path in (out / UNFINISHED).glob("*.json"):
+        try:
+            records.append(_read_json(path))
+        except InputError:
+            if path.exists():
+                raise
+            # Another shard has just finished: what stood there is in the metadata, read below.
     if (out / METADATA).is_file():
         records += _read_json(out / METADATA)["pairs"]
     return {record["name"].removesuffix(".png"): record for record in records if "name" in record}
 
 
-def _finish(out: Path, settings: Settings, names: list[str]) -> None:
-    known = _read_notes(out)
+def _finish(
+    out: Path, settings: Settings, names: list[str], known: dict[str, dict[str, Any]]
+) -> None:
+    """Write the metadata; several shards may, at once, and write the same."""
     metadata = {
         "settings": _record(settings),
         "versions": {
@@ -435,7 +487,8 @@ def _finish(out: Path, settings: Settings, names: list[str]) -> None:
             len(stale) - 1,
             METADATA,
         )
-    shutil.rmtree(out / UNFINISHED)
+    with suppress(FileNotFoundError):  # another shard has removed it, or is at it
+        shutil.rmtree(out / UNFINISHED)
 
 
 def parameters_of(metadata: dict[str, Any], pair: dict[str, Any]) -> Parameters:
