@@ -73,7 +73,7 @@ def test_a_loss_that_is_not_finite_stops_training_where_it_is_read():
         for name, value in model.parse_losses(losses)[1].items():
             hub.update_scalar(f"train/{name}", value)
     assert hub.get_info("iter") == 2
-    with pytest.raises(NonFiniteLossError, match="iteration 2: .*loss_restored nan"):
+    with pytest.raises(NonFiniteLossError, match=r"iteration 2: .*loss_restored nan"):
         hub.state_dict()  # as where a checkpoint is written
     assert len(hub.get_scalar("train/loss").data[0]) == 3
 

@@ -175,7 +175,7 @@ def test_a_spoilt_discriminator_is_told_too(tmp_path):
     model.cri_gan.loss_weight = 0.0  # of the generator nothing shows yet
     model.feed_data(data)
     model.optimize_parameters(2)
-    with pytest.raises(NonFiniteLossError, match="iteration 2: not finite: .*l_"):
+    with pytest.raises(NonFiniteLossError, match=r"iteration 2: not finite: .*l_"):
         model.save(0, 2)
 
 

@@ -110,9 +110,7 @@ def test_what_was_logged_is_read_and_named():
     scalars = runner.message_hub.log_scalars
     assert len(scalars["train/loss_restored"].data[0]) == 2
     assert len(scalars["train/grad_norm"].data[0]) == 2
-    total = sum(
-        scalars[key].current() for key in scalars if key.startswith("train/loss_")
-    )
+    total = sum(scalars[key].current() for key in scalars if key.startswith("train/loss_"))
     assert scalars["train/loss"].current() == pytest.approx(total, rel=1e-5)
 
 

@@ -148,9 +148,7 @@ def _name_digest(synthesis: Synthesis, photograph: Path) -> bytes:
     return hashlib.sha256(os.fsencode(name)).digest()
 
 
-def make(
-    out: Path, settings: Settings, workers: int, shard: Shard = WHOLE
-) -> Iterator[str | None]:
+def make(out: Path, settings: Settings, workers: int, shard: Shard = WHOLE) -> Iterator[str | None]:
     """Make the set, or what is missing of it.
 
     Args:
