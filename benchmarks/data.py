@@ -32,6 +32,9 @@ from glsgn_plugins.degradations import DEGRADATIONS, PRESETS, Place
 from glsgn_plugins.degradations.depth import thumbnail
 from glsgn_plugins.upstream import mend_basicsr
 
+SCENES = 0.1
+"""Share of whole scenes, as in the shipped options; these have 2 crops of each image."""
+
 
 def seconds(run: Callable[[], Any], repeats: int) -> float:
     """Of one core's time, which others on the machine take none of; median, after a first run."""
@@ -130,8 +133,11 @@ def loaders(root: Path, samples: int, batch: int) -> None:
             ours = UHDPairedDataset(
                 str(root),
                 "synthesized",
-                crops=Crops(gt_size=size, use_hflip=True, crops_per_image=crops),
+                crops=Crops(
+                    gt_size=size, use_hflip=True, crops_per_image=crops, scene_share=SCENES
+                ),
             )
+            ours.as_bytes = True
             rate = delivered(ours, samples, batch)
             name = f"UHDPairedDataset, crops_per_image {crops}"
             print(f"| {size} | {name} | {rate:.2f} | {rate / peer:.2f} |", flush=True)
@@ -144,6 +150,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--loaders", action="store_true", help="the first table alone")
     args = parser.parse_args()
     print(f"`python benchmarks/data.py {shlex.join(sys.argv[1:])}`")
     with tempfile.TemporaryDirectory() as folder:
@@ -155,7 +162,8 @@ def main() -> None:
             if problem:
                 print(f"left out: {problem}", file=sys.stderr)
         loaders(root, args.samples, args.batch)
-        per_core(root, args.repeats)
+        if not args.loaders:
+            per_core(root, args.repeats)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ the device until something is logged or saved.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -80,7 +80,7 @@ class FiniteWatch:
         return None if good else Spoilt(int(step), dict(zip(self._names, values)))
 
 
-def move_weights(averages: Sequence[Tensor], weights: Sequence[Tensor], decay: float) -> None:
+def move_weights(averages: list[Tensor], weights: list[Tensor], decay: float) -> None:
     """``average = decay * average + (1 - decay) * weight``, of all tensors in a few kernels."""
     with torch.no_grad():
         torch._foreach_mul_(averages, decay)

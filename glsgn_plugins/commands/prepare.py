@@ -82,12 +82,12 @@ def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: 
     lines = _cut(args, seen, pairing.pairs, crop_gt) if args.sub_images else {}
     for problem in (line for one in seen for line in one.problems):
         print(f"  {problem}")
-    what = {"split": split, "size": args.sub_images, "step": args.step}
-    what["pairs"] = stamp(pairing.pairs)
-    leave_notes(notes, what, args.shard, seen, lines)
+    run = {"split": split, "size": args.sub_images, "step": args.step}
+    run["pairs"] = stamp(pairing.pairs)
+    leave_notes(notes, run, args.shard, seen, lines)
     wrong = any(one.problems for one in seen)
     print(f"shard {args.shard}: {len(seen)} pairs are looked at")
-    found = notes_of_all(notes, what, args.shard.total, pairing.pairs)
+    found = notes_of_all(notes, run, args.shard.total, pairing.pairs)
     if found is None:
         print("the shard that finishes last compares all pairs and writes the set's files")
         return 1 if wrong else 0

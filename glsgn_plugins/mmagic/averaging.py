@@ -16,6 +16,8 @@ class ForeachEMA(ExponentialMovingAverage):
     and resumed is the same.
     """
 
+    avg_parameters: dict[str, torch.Tensor]
+
     def update_parameters(self, model: nn.Module) -> None:
         """Move the averages towards the model's weights."""
         each = self.avg_parameters

@@ -60,6 +60,8 @@ class FromConfig:
 class PinnableSample(DataSample):
     """MMagic's sample whose truth goes to a GPU from pinned memory, too."""
 
+    gt_img: torch.Tensor
+
     def pin_memory(self) -> PinnableSample:
         """Asked for by torch's loader, with ``pin_memory=True``."""
         self.gt_img = self.gt_img.pin_memory()

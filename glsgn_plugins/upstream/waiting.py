@@ -25,13 +25,13 @@ class Pending(NamedTuple):
     Attributes:
         key: Its name.
         value: On its device.
-        count: As of ``update_scalar``.
+        times: The ``count`` of ``update_scalar``.
         step: The iteration, from 1 up.
     """
 
     key: str
     value: Tensor
-    count: int
+    times: int
     step: int
 
 
@@ -57,7 +57,7 @@ def read(hub: Any) -> None:
         together = torch.stack([pending[k].value.reshape(()).float() for k in there])
         values.update(zip(there, together.tolist()))
     for k, entry in enumerate(pending):
-        _plain_update(hub, entry.key, values[k], entry.count)
+        _plain_update(hub, entry.key, values[k], entry.times)
     if hub in _stopping:
         _stop_at_first(hub, pending, values)
 
