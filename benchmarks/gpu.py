@@ -1,6 +1,6 @@
 """Every figure that needs a GPU, in one command of at most 20 minutes on one card.
 
-python benchmarks/gpu.py --out docs/gpu.md
+python benchmarks/gpu.py --out docs/gpu_measured.md
 
 Parts, by ``--only``; each is written to the file as soon as it is measured, and one that fails says
 why and lets the others go on:
@@ -439,7 +439,8 @@ def _nccl(bench: Bench) -> Table:
         )
     said = done.stdout.strip().splitlines()[-1:] or ["nothing"]
     if done.returncode:
-        said = [f"failed: {done.stderr.strip().splitlines()[-1:]}"]
+        errors = [line for line in done.stderr.splitlines() if "Error" in line]
+        said = [f"failed: {errors[:1] or done.stderr[-300:]}"]
     return [f"torchrun with one rank and DistributedDataParallel: {said[0]}."]
 
 

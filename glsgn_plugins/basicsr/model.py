@@ -102,6 +102,11 @@ class GLSGNModel(TiledSRModel):
         self.watch = FiniteWatch()
         self.terms: OrderedDict[str, Tensor] = OrderedDict()
         backend = compiler(options.get("compile"), "train.compile")
+        if backend is not None and isinstance(self.net_g, torch.nn.DataParallel):
+            raise InputError(
+                "train.compile: DataParallel copies the network at each step; start a process for "
+                "each GPU by torchrun, or set num_gpu: 1"
+            )
         compile_forward(self.get_bare_model(self.net_g), backend)
         super().init_training_settings()
         if self.ema_decay > 0:  # in the format of net_g's, of which it is the average
