@@ -23,14 +23,14 @@ import cv2
 import numpy as np
 import torch
 
+from glsgn_plugins.compat import mend_basicsr
 from glsgn_plugins.data.crops import Crops
 from glsgn_plugins.data.datasets import UHDPairedDataset
-from glsgn_plugins.data.images import png, read_image
-from glsgn_plugins.data.making import Settings, make
+from glsgn_plugins.data.generate import Settings, make
 from glsgn_plugins.data.synthesis import make_degradation
 from glsgn_plugins.degradations import DEGRADATIONS, PRESETS, Place
 from glsgn_plugins.degradations.depth import thumbnail
-from glsgn_plugins.upstream import mend_basicsr
+from glsgn_plugins.io.images import png, read_image
 
 
 def seconds(run: Callable[[], Any], repeats: int) -> float:

@@ -71,7 +71,7 @@ NETWORKS = {
 def build(network: str) -> nn.Module:
     """One of NETWORKS; ImportError where its framework is missing."""
     import glsgn_plugins
-    from glsgn_plugins.upstream import mend_basicsr, mend_mmagic
+    from glsgn_plugins.compat import mend_basicsr, mend_mmagic
 
     if network.startswith("glsgn"):
         return getattr(glsgn_plugins, network)()

@@ -39,16 +39,16 @@ from peers import UNET_WIDTH, UNet
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from glsgn_plugins.blocks import GlobalPathway, LocalPathway, ResidualBlock, changed
-from glsgn_plugins.data.images import image_files, read_image
+from glsgn_plugins.archs.blocks import GlobalPathway, LocalPathway, ResidualBlock, changed
+from glsgn_plugins.archs.glsgn import GLSGN, PAPER_GRIDS, PathwayOutputs
+from glsgn_plugins.compat import mend_basicsr
 from glsgn_plugins.data.synthesis import make_degradation
 from glsgn_plugins.degradations import Place
 from glsgn_plugins.degradations.depth import thumbnail
+from glsgn_plugins.io.atomic import write_whole
+from glsgn_plugins.io.images import image_files, read_image
 from glsgn_plugins.losses import GLSGNLoss
 from glsgn_plugins.metrics import calculate_seam
-from glsgn_plugins.network import GLSGN, PAPER_GRIDS, PathwayOutputs
-from glsgn_plugins.upstream import mend_basicsr
-from glsgn_plugins.writing import write_whole
 
 mend_basicsr()
 from basicsr.metrics import calculate_psnr, calculate_ssim  # noqa: E402

@@ -40,11 +40,11 @@ from numpy.typing import NDArray
 from peers import PEERS
 from train import BIN, pace
 
-from glsgn_plugins.data.images import read_image
-from glsgn_plugins.network import PATCH_NORMS
-from glsgn_plugins.pretrained import OPTIONS
-from glsgn_plugins.shipped import find_shipped
-from glsgn_plugins.writing import write_whole, written_whole
+from glsgn_plugins.archs.glsgn import PATCH_NORMS
+from glsgn_plugins.io.atomic import write_whole, written_whole
+from glsgn_plugins.io.images import read_image
+from glsgn_plugins.io.pretrained import OPTIONS
+from glsgn_plugins.io.shipped import find_shipped
 
 HERE = Path(__file__).resolve().parent
 BARS = {"rain": 2.0, "haze": 1.5, "reflection": 1.5}
@@ -218,9 +218,9 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     from peers import Peer
 
     from glsgn_plugins import restore
-    from glsgn_plugins.checkpoint import read_checkpoint
-    from glsgn_plugins.upstream import mend_basicsr
-    from glsgn_plugins.weights import read_glsgn
+    from glsgn_plugins.compat import mend_basicsr
+    from glsgn_plugins.io.checkpoints import read_checkpoint
+    from glsgn_plugins.io.weights import read_glsgn
 
     mend_basicsr()
     pairs = Path(job["pairs"])
@@ -292,7 +292,7 @@ def judge(task: str, network: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def packed(weights: Path) -> Path:
     """The averaged weights in half precision."""
-    from glsgn_plugins.weights import read_weights, write_weights
+    from glsgn_plugins.io.weights import read_weights, write_weights
 
     file = weights.with_suffix(".safetensors")
     if not file.is_file():

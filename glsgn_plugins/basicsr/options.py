@@ -27,12 +27,13 @@ from basicsr.utils.registry import (
     MODEL_REGISTRY,
 )
 
+from glsgn_plugins.archs.glsgn import GLSGN, MIN_SIZE
 from glsgn_plugins.basicsr.datasets import FromOptions
 from glsgn_plugins.basicsr.gan_model import GLSGNGANModel
-from glsgn_plugins.basicsr.images import check_files, check_lmdb, check_pairs
+from glsgn_plugins.basicsr.image_checks import check_files, check_lmdb, check_pairs
 from glsgn_plugins.basicsr.model import GLSGNModel, amp_type
-from glsgn_plugins.basicsr.pictures import input_paths
-from glsgn_plugins.basicsr.reading import Options, read_options
+from glsgn_plugins.basicsr.option_files import Options, read_options
+from glsgn_plugins.basicsr.output_images import input_paths
 from glsgn_plugins.basicsr.schema import (
     Cosine,
     Loader,
@@ -43,14 +44,13 @@ from glsgn_plugins.basicsr.schema import (
     check_keys,
 )
 from glsgn_plugins.basicsr.tiled_model import TiledSRModel
+from glsgn_plugins.compat.basicsr_training import too_few
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference import check_tile
-from glsgn_plugins.listing import equal_names
-from glsgn_plugins.network import GLSGN, MIN_SIZE
-from glsgn_plugins.pretrained import is_shipped, weights_file
+from glsgn_plugins.io.files import equal_names
+from glsgn_plugins.io.pretrained import is_shipped, weights_file
+from glsgn_plugins.io.weights import check_fits, read_weights
 from glsgn_plugins.schema import check_names, validate, wrong_type
-from glsgn_plugins.upstream.training import too_few
-from glsgn_plugins.weights import check_fits, read_weights
 
 SR_TRAIN_KEYS = GLSGNModel.TRAIN_KEYS - {"pathway_opt", "amp", "grad_clip"}
 SCHEDULERS = ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR")

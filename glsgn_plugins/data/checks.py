@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins.data.images import read_image
 from glsgn_plugins.data.layouts import Pair
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.headers import Header, check_header, read_header
+from glsgn_plugins.io.headers import Header, check_header, read_header
+from glsgn_plugins.io.images import read_image
 
 THUMBNAIL = 32
 """Rows and columns of the thumbnails by which swapped pairs are found."""

@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from glsgn_plugins.data.crops import Crops, Image
-from glsgn_plugins.data.draws import Draw, generator
-from glsgn_plugins.data.images import read_image
 from glsgn_plugins.data.layouts import LAYOUTS, Pair, find_pairs, read_pair, unpaired
+from glsgn_plugins.data.sampling import Draw, generator
 from glsgn_plugins.data.synthesis import Synthesis
 from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.io.images import read_image
 
 Sample = dict[str, Any]
 

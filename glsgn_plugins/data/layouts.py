@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from glsgn_plugins.data.forms import (
+from glsgn_plugins.data.pairing import (
     FirstOf,
     Form,
     Pair,

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins.data.images import EXTENSIONS, image_files, read_image
 from glsgn_plugins.degradations import (
     DEGRADATIONS,
     PRESETS,
@@ -23,7 +22,8 @@ from glsgn_plugins.degradations import (
 )
 from glsgn_plugins.degradations.depth import thumbnail
 from glsgn_plugins.errors import InputError, unknown_name
-from glsgn_plugins.listing import left_out, same_form, walk
+from glsgn_plugins.io.files import left_out, same_form, walk
+from glsgn_plugins.io.images import EXTENSIONS, image_files, read_image
 
 LOGGER = logging.getLogger("glsgn_plugins")
 

@@ -26,10 +26,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from glsgn_plugins.blocks import PatchNorm, ResidualBlock
+from glsgn_plugins.archs.blocks import PatchNorm, ResidualBlock
+from glsgn_plugins.archs.glsgn import (
+    GLSGN,
+    MIN_SIZE,
+    PATHWAY_SCALES,
+    SCALES,
+    check_image,
+    padded_size,
+)
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference.tiled import as_float
-from glsgn_plugins.network import GLSGN, MIN_SIZE, PATHWAY_SCALES, SCALES, check_image, padded_size
 
 Progress = Callable[[float], None]
 """Told from time to time which share of the work is done, up to 1."""
