@@ -41,16 +41,16 @@ from tqdm import tqdm
 
 from glsgn_plugins.archs.blocks import GlobalPathway, LocalPathway, ResidualBlock, changed
 from glsgn_plugins.archs.glsgn import GLSGN, PAPER_GRIDS, PathwayOutputs
-from glsgn_plugins.compat import mend_basicsr
+from glsgn_plugins.compat import patch_basicsr
 from glsgn_plugins.data.synthesis import make_degradation
 from glsgn_plugins.degradations import Place
 from glsgn_plugins.degradations.depth import thumbnail
-from glsgn_plugins.io.atomic import write_whole
+from glsgn_plugins.io.atomic import atomic_write
 from glsgn_plugins.io.images import image_files, read_image
 from glsgn_plugins.losses import GLSGNLoss
 from glsgn_plugins.metrics import calculate_seam
 
-mend_basicsr()
+patch_basicsr()
 from basicsr.metrics import calculate_psnr, calculate_ssim  # noqa: E402
 
 Image = NDArray[np.uint8]
@@ -511,7 +511,7 @@ def run(name: str, task: str, seed: int, args: argparse.Namespace) -> dict[str, 
         file=sys.stderr,
         flush=True,
     )
-    write_whole(file, json.dumps(found, indent=1).encode())
+    atomic_write(file, json.dumps(found, indent=1).encode())
     return found
 
 

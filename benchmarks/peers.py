@@ -48,11 +48,11 @@ class UNet(nn.Module):
         return lq + self.head(x)
 
 
-def _convolutions(taken: int, given: int) -> nn.Sequential:
+def _convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(taken, given, 3, padding=1),
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
         nn.ReLU(inplace=True),
-        nn.Conv2d(given, given, 3, padding=1),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1),
         nn.ReLU(inplace=True),
     )
 

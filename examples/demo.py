@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from glsgn_plugins.cli.glsgn import main as glsgn
 from glsgn_plugins.degradations import Rain
-from glsgn_plugins.io.atomic import written_whole
+from glsgn_plugins.io.atomic import atomic_write_into
 from glsgn_plugins.io.images import read_image
 from glsgn_plugins.io.pretrained import pretrained_file
 
@@ -58,7 +58,7 @@ def restore_4k() -> None:
         coffee = read_image(photo(UNSEEN_PHOTO))
         clean = cv2.resize(coffee, (3840, 2560), interpolation=cv2.INTER_CUBIC)
         degraded = Rain().sample(np.random.default_rng(SEED)).apply(clean[200:2360])
-        with written_whole(DEMO) as scratch:
+        with atomic_write_into(DEMO) as scratch:
             cv2.imwrite(str(scratch / rainy.name), degraded[..., ::-1])
     argv = ["restore", str(rainy), str(restored), "--task", TASK, "--compare", "--overwrite"]
     print(
@@ -85,7 +85,7 @@ def train(options: Path) -> None:
     basicsr("train", options, *(["--auto_resume"] if own else []))
     opt = yaml.safe_load(options.read_text(encoding="utf-8"))
     trained = Path("experiments", opt["name"], "models", "net_g_latest.pth")
-    with written_whole(WEIGHTS.parent) as scratch:
+    with atomic_write_into(WEIGHTS.parent) as scratch:
         shutil.copyfile(trained, scratch / WEIGHTS.name)
     record = {"made_from": made_from, "weights": digest(WEIGHTS)}
     RECORD.write_text(json.dumps(record), encoding="utf-8")
@@ -108,10 +108,10 @@ def score(image: NDArray[Any], truth: NDArray[Any]) -> tuple[float, float]:
 
 def main() -> None:
     """A 4K picture; data, fine-tuning, test, picture, each only as far as it isn't there yet."""
-    from glsgn_plugins.compat import mend_basicsr
+    from glsgn_plugins.compat import patch_basicsr
     from glsgn_plugins.io.shipped import find_shipped
 
-    mend_basicsr()
+    patch_basicsr()
     DEMO.mkdir(exist_ok=True)
     restore_4k()
     prepare()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from glsgn_plugins import load_pretrained, restore_array
 from glsgn_plugins.cli.glsgn import main as glsgn
-from glsgn_plugins.io.atomic import written_whole
+from glsgn_plugins.io.atomic import atomic_write_into
 
 DEMO = Path("demo")
 DATA = DEMO / "misty_rain"
@@ -80,7 +80,7 @@ def prepare() -> None:
     if DATA.is_dir():
         print(f"Reusing the rain set in {DATA}", flush=True)
         return
-    with written_whole(DEMO) as scratch:
+    with atomic_write_into(DEMO) as scratch:
         make_data(scratch / DATA.name)
     print(f"Made a set of misty rain from {len(TRAIN_PHOTOS)} photographs in {DATA}", flush=True)
 
@@ -109,7 +109,7 @@ def show(tuned: NDArray[Any], picture: Path, score: Score) -> None:
         bar = np.full((28, image.shape[1], 3), 255, np.uint8)
         cv2.putText(bar, text, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
         columns.append(np.vstack([bar, image]))
-    with written_whole(picture.parent) as scratch:
+    with atomic_write_into(picture.parent) as scratch:
         cv2.imwrite(str(scratch / picture.name), np.hstack(columns))
 
     print(f"\n{UNSEEN_PHOTO} in misty rain, never trained on (RGB, no border cropped):")

@@ -278,7 +278,7 @@ def test_every_shipped_option_file_passes_the_checks_once_its_data_is_there(tmp_
         check_options(opt, train)
 
 
-def test_doctor_names_versions_and_mends(tmp_path):
+def test_doctor_names_versions_and_patches(tmp_path):
     done = run_command("glsgn", "doctor", cwd=tmp_path)
     assert f"glsgn-plugins {glsgn_plugins.__version__}" in done.stdout
     for name in (

@@ -5,16 +5,16 @@
 ``DATASET_REGISTRY``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``,
 ``UHDMixedDataset``.
 ``LOSS_REGISTRY``: the losses of :mod:`glsgn_plugins.losses`. ``METRIC_REGISTRY``:
-``calculate_lpips``, ``calculate_seam``. The mends of :mod:`glsgn_plugins.compat` for BasicSR are
+``calculate_lpips``, ``calculate_seam``. The patches of :mod:`glsgn_plugins.compat` for BasicSR are
 applied first, so that it imports and saves whole.
 
 Raises:
     ImportError: BasicSR is missing; says what to install, on which Python.
 """
 
-from glsgn_plugins.compat import mend_basicsr
+from glsgn_plugins.compat import patch_basicsr
 
-mend_basicsr()
+patch_basicsr()
 
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY  # noqa: E402
 

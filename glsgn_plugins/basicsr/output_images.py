@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.io.atomic import not_written
+from glsgn_plugins.io.atomic import write_error
 from glsgn_plugins.io.files import equal_names
 from glsgn_plugins.io.headers import read_header
 
@@ -70,7 +70,7 @@ def save_picture(image: Tensor, source: str, file: Path) -> None:
         if done:
             file.write_bytes(content.tobytes())
     except OSError as error:
-        raise not_written(file, error) from None
+        raise write_error(file, error) from None
 
 
 def _is_deep(source: str) -> bool:

@@ -15,9 +15,9 @@ import threading
 from importlib.metadata import entry_points
 from typing import Any
 
-from glsgn_plugins.compat import mend_basicsr
-from glsgn_plugins.errors import InputError, StoppedError, said
-from glsgn_plugins.io.atomic import NO_SPACE, printable
+from glsgn_plugins.compat import patch_basicsr
+from glsgn_plugins.errors import InputError, StoppedError, message_of
+from glsgn_plugins.io.atomic import NO_SPACE, tolerate_undecodable_names
 
 PLUGIN_GROUP = "basicsr.plugins"
 
@@ -47,7 +47,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 def load_plugins() -> None:
     """Import every plugin; one that fails is reported, and its names are then unknown."""
-    mend_basicsr()  # before any plugin, ours or not, imports basicsr
+    patch_basicsr()  # before any plugin, ours or not, imports basicsr
     for plugin in entry_points(group=PLUGIN_GROUP):
         try:
             plugin.load()
@@ -99,14 +99,14 @@ def _quietly(args: Any) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0; 2 for wrong input and 1 for training that had to stop, each with one line."""
     args = _parse(sys.argv[1:] if argv is None else argv)
-    printable()
+    tolerate_undecodable_names()
     # A log that can't be written, on a full disk, is no reason for a traceback on each line.
     logging.raiseExceptions = False
     threading.excepthook = _quietly
     try:
         _run(args)
     except (InputError, StoppedError, ImportError) as error:
-        _say(args.command, said(error))
+        _say(args.command, message_of(error))
         return 1 if isinstance(error, StoppedError) else 2
     except OSError as error:
         if error.errno not in NO_SPACE:

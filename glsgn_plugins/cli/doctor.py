@@ -1,4 +1,4 @@
-"""``glsgn doctor``: what is installed, which mends are in force, what to do about the rest."""
+"""``glsgn doctor``: what is installed, which patches are applied, what to do about the rest."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _weights() -> list[str]:
 
 
 def _advice() -> list[str]:
-    """What no mend can do."""
+    """What no patch can do."""
     has = {package: compat.installed(package) for package in PACKAGES}
     advice = []
     if not trusts_torch():
@@ -89,7 +89,7 @@ def _advice() -> list[str]:
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``doctor`` to the command's parser."""
-    parser = commands.add_parser("doctor", help="what is installed, what is mended, what to do")
+    parser = commands.add_parser("doctor", help="what is installed, what is patched, what to do")
     parser.set_defaults(run=run)
 
 
@@ -97,20 +97,22 @@ def run(_args: argparse.Namespace) -> int:
     """Print the report; exit code 1 where there is something left to do."""
     _versions()
     problems = _weights()
-    for package, mend, mends in (
-        ("basicsr", compat.mend_basicsr, compat.BASICSR_MENDS),
-        ("mmagic", compat.mend_mmagic, compat.MMAGIC_MENDS),
+    for package, patch, patches in (
+        ("basicsr", compat.patch_basicsr, compat.BASICSR_PATCHES),
+        ("mmagic", compat.patch_mmagic, compat.MMAGIC_PATCHES),
     ):
-        print(f"\nMends for {package}")
+        print(f"\nPatches for {package}")
         try:
-            mend()
+            patch()
         except Exception as error:  # noqa: BLE001  # whatever fails upstream is the diagnosis
             print(f"  not usable here: {error}")
             if compat.installed(package):
                 problems.append(f"{package} doesn't import: {type(error).__name__}: {error}")
             continue
-        for m in mends:
-            print(f"  {'in force ' if compat.in_force(m) else 'no need  '} {m.name}: {m.symptom}")
+        for p in patches:
+            print(
+                f"  {'applied   ' if compat.is_applied(p) else 'not needed'} {p.name}: {p.symptom}"
+            )
     problems += _advice()
     print("\n" + ("To do" if problems else "Nothing to do."))
     for problem in problems:

@@ -9,7 +9,7 @@ import torch
 
 from glsgn_plugins.archs.glsgn import GLSGN, MIN_SIZE
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.io.atomic import not_written, written_whole
+from glsgn_plugins.io.atomic import atomic_write_into, write_error
 from glsgn_plugins.io.weights import read_glsgn
 
 EXPORTS = (2, 8)
@@ -79,7 +79,7 @@ def export(net: GLSGN, path: Path, size: tuple[int, int] | None = None) -> float
         )
     sizes = [size] if size else _sizes(net)
     try:
-        with torch.no_grad(), written_whole(path.parent) as scratch:
+        with torch.no_grad(), atomic_write_into(path.parent) as scratch:
             file = scratch / path.name
             auto = torch.export.Dim.AUTO
             torch.onnx.export(
@@ -105,7 +105,7 @@ def export(net: GLSGN, path: Path, size: tuple[int, int] | None = None) -> float
                     f"{TOLERANCE:.0e}; not written"
                 )
     except OSError as error:
-        raise not_written(path, error) from None
+        raise write_error(path, error) from None
     return difference
 
 

@@ -16,7 +16,7 @@ from glsgn_plugins.cli import (
     synthesize,
 )
 from glsgn_plugins.errors import InputError, StoppedError
-from glsgn_plugins.io.atomic import printable
+from glsgn_plugins.io.atomic import tolerate_undecodable_names
 
 DATA_PACKAGES = ("cv2", "PIL", "tqdm")
 SUBCOMMANDS = (doctor, path, restore, convert, export, synthesize, prepare, preview)
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     for subcommand in SUBCOMMANDS:
         subcommand.add_to(commands)
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    printable()
+    tolerate_undecodable_names()
     try:
         return int(args.run(args))
     except InputError as error:

@@ -12,7 +12,7 @@ from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.files import left_out, walk
 
 if TYPE_CHECKING:
-    from glsgn_plugins.data.checks import Seen
+    from glsgn_plugins.data.checks import PairReport
 
 
 def add_to(commands: Any) -> None:
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: Any) -> int:
     from tqdm import tqdm
 
-    from glsgn_plugins.data.checks import look_at_all, problems_between
+    from glsgn_plugins.data.checks import inspect_pairs, problems_across_pairs
     from glsgn_plugins.data.layouts import LAYOUTS
     from glsgn_plugins.io.images import EXTENSIONS
 
@@ -61,10 +61,10 @@ def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: 
     print(f"{args.folder}: {len(pairing.pairs)} pairs ({what})")
     if others := left_out(walk(args.folder), EXTENSIONS):
         print(f"  {others}")
-    looked = look_at_all(pairing.pairs, crop_gt, args.workers)
+    looked = inspect_pairs(pairing.pairs, crop_gt, args.workers)
     seen = list(tqdm(looked, desc="Checking", unit="pair", total=len(pairing.pairs)))
     problems = [*pairing.problems(), *(line for one in seen for line in one.problems)]
-    problems += problems_between(seen)
+    problems += problems_across_pairs(seen)
     for problem in problems:
         print(f"  {problem}")
     right = [one for one in seen if not one.problems]
@@ -78,7 +78,7 @@ def _write(
     args: argparse.Namespace,
     layout: str | None,
     split: str,
-    right: list[Seen],
+    right: list[PairReport],
     crop_gt: bool,
 ) -> None:
     from tqdm import tqdm

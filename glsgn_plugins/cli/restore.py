@@ -105,7 +105,7 @@ def _jobs(inputs: list[str], output: Path) -> list[tuple[Path, Path]]:
             f"{output}: {output.suffix} isn't written; give {', '.join(photographs.SAVERS)}, "
             "or a folder"
         )
-    found = [pair for given in inputs for pair in _files(given, output)]
+    found = [pair for argument in inputs for pair in _files(argument, output)]
     if single and (len(found) > 1 or Path(inputs[0]).is_dir()):
         raise InputError(f"{output}: a file, but there are {len(found)} images; give a folder")
     folder = output.parent if single else output
@@ -128,9 +128,9 @@ def _jobs(inputs: list[str], output: Path) -> list[tuple[Path, Path]]:
     return jobs
 
 
-def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
+def _files(argument: str, output: Path) -> Iterator[tuple[Path, Path]]:
     """Image files of an argument, and their names in the output folder, whose own are left out."""
-    path = Path(given)
+    path = Path(argument)
     try:
         path.stat()
     except PermissionError as error:
@@ -148,16 +148,16 @@ def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
         there = walk(path.absolute(), output.absolute(), _fail)
         yield from ((p, p.relative_to(path.absolute())) for p in _images(there))
     else:
-        there = [Path(name) for name in sorted(glob.glob(given, recursive=True))]
+        there = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]
         there = [p for p in there if p.is_file()]
         yield from ((p, Path(p.name)) for p in _images(there))
     others = left_out(there, photographs.SAVERS)
     if not _images(there):
         what = "holds no images" if path.is_dir() else "no such file, folder or pattern"
         more = f"; {others}" if others else ""
-        raise InputError(f"{given}: {what} ({', '.join(photographs.SAVERS)}){more}")
+        raise InputError(f"{argument}: {what} ({', '.join(photographs.SAVERS)}){more}")
     if others:
-        print(f"glsgn restore: {given}: {others}", file=sys.stderr)
+        print(f"glsgn restore: {argument}: {others}", file=sys.stderr)
 
 
 def _beside(target: Path) -> Path:

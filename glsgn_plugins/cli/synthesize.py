@@ -78,9 +78,9 @@ def _size(text: str) -> tuple[int, int]:
     return long, short
 
 
-def _ranges(given: list[list[str]]) -> dict[str, list[float]]:
+def _ranges(arguments: list[list[str]]) -> dict[str, list[float]]:
     ranges = {}
-    for name, *bounds in given:
+    for name, *bounds in arguments:
         try:
             ranges[name] = [float(bound) for bound in bounds]
         except ValueError:
@@ -90,9 +90,9 @@ def _ranges(given: list[list[str]]) -> dict[str, list[float]]:
     return ranges
 
 
-def _shares(given: list[list[str]]) -> dict[str, float]:
+def _shares(arguments: list[list[str]]) -> dict[str, float]:
     try:
-        return {name: float(share) for name, share in given}
+        return {name: float(share) for name, share in arguments}
     except ValueError:
         raise InputError("--share: expected a name and a number, e.g. identity 0") from None
 
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     """Make the set; exit code 1 where photographs had to be left out."""
     from tqdm import tqdm
 
-    from glsgn_plugins.data.generate import Settings, make, plan
+    from glsgn_plugins.data.generate import Settings, generate_set, plan
 
     for name in ("per_image", "workers"):
         if getattr(args, name) < 1:
@@ -125,8 +125,8 @@ def run(args: argparse.Namespace) -> int:
     )
     count = len(plan(settings.synthesis()))
     problems = []
-    making = make(args.out, settings, args.workers)
-    for problem in tqdm(making, total=count, desc=f"Making {args.degradation}", unit="photograph"):
+    work = generate_set(args.out, settings, args.workers)
+    for problem in tqdm(work, total=count, desc=f"Making {args.degradation}", unit="photograph"):
         if problem is not None:
             problems.append(problem)
             tqdm.write(f"left out: {problem}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Mends for BasicSR: its import, checkpoints, ranks and draws."""
+"""Patches for BasicSR: its import, checkpoints, ranks and draws."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from glsgn_plugins.compat.patch import Mend
-from glsgn_plugins.data.sampling import number
+from glsgn_plugins.compat.patch import Patch
+from glsgn_plugins.data.sampling import numbered
 from glsgn_plugins.errors import InputError, NotSavedError
-from glsgn_plugins.io.atomic import written_whole
+from glsgn_plugins.io.atomic import atomic_write_into
 from glsgn_plugins.io.checkpoints import read_checkpoint
 from glsgn_plugins.io.pretrained import weights_file
 from glsgn_plugins.io.weights import is_safetensors, read_safetensors, states_of
@@ -71,7 +71,7 @@ def _training_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _mend_resume() -> None:
+def _patch_resume() -> None:
     import basicsr.train
     from basicsr.utils import check_resume
 
@@ -98,7 +98,7 @@ def _into_scratch(model: Any, folder: str) -> Iterator[None]:
     """Points a model's writer at a scratch folder whose files are then moved in place."""
     final = model.opt["path"][folder]
     try:
-        with written_whole(final) as scratch:
+        with atomic_write_into(final) as scratch:
             model.opt["path"][folder] = str(scratch)
             try:
                 yield
@@ -114,7 +114,7 @@ def _into_scratch(model: Any, folder: str) -> Iterator[None]:
         ) from None
 
 
-def _mend_saving() -> None:
+def _patch_saving() -> None:
     from basicsr.models.base_model import BaseModel
 
     write_network, write_state = BaseModel.save_network, BaseModel.save_training_state
@@ -136,7 +136,7 @@ def _mend_saving() -> None:
     BaseModel.save_training_state = save_training_state
 
 
-def _mend_loading() -> None:
+def _patch_loading() -> None:
     from basicsr.models.base_model import BaseModel
     from basicsr.utils import get_root_logger
 
@@ -210,7 +210,7 @@ def _state(
     )
 
 
-def _mend_cpu_ranks() -> None:
+def _patch_cpu_ranks() -> None:
     import basicsr.utils.dist_util as dist_util
     from basicsr.models.base_model import BaseModel
     from torch.nn.parallel import DistributedDataParallel
@@ -229,20 +229,20 @@ def _mend_cpu_ranks() -> None:
     BaseModel.model_to_device = model_to_device
 
 
-def _mend_draws() -> None:
+def _patch_draws() -> None:
     from basicsr.data.data_sampler import EnlargedSampler
 
     plain = EnlargedSampler.__iter__
 
     @functools.wraps(plain)
     def draws(self: Any) -> Iterator[int]:
-        return number(plain(self), self.epoch, self.rank, self.num_replicas)
+        return numbered(plain(self), self.epoch, self.rank, self.num_replicas)
 
     EnlargedSampler.__iter__ = draws
 
 
 BEFORE = (
-    Mend(
+    Patch(
         "functional_tensor",
         symptom="No module named 'torchvision.transforms.functional_tensor' at import basicsr",
         cause="BasicSR 1.4.2 imports a module that torchvision 0.17 removed",
@@ -253,24 +253,24 @@ BEFORE = (
 )
 
 AFTER = (
-    Mend(
+    Patch(
         "resume",
         symptom="--auto_resume: 'Found no NVIDIA driver' without a GPU; a truncated newest "
         "checkpoint ends the run",
         cause="load_resume_state asks for the current CUDA device and takes the newest file as is",
         versions="basicsr <= 1.4.2",
         needed=lambda: True,
-        apply=_mend_resume,
+        apply=_patch_resume,
     ),
-    Mend(
+    Patch(
         "whole checkpoints",
         symptom="a run killed or out of disk while saving leaves a checkpoint that can't be loaded",
         cause="save_network and save_training_state write under the final name, ignore failures",
         versions="basicsr <= 1.4.2",
         needed=lambda: True,
-        apply=_mend_saving,
+        apply=_patch_saving,
     ),
-    Mend(
+    Patch(
         "safe loading",
         symptom="a weights file can run code (torch < 2.6); a wrong one ends in a traceback; "
         "safetensors are taken for damaged, and what other trainers write is refused; basicsr "
@@ -278,23 +278,23 @@ AFTER = (
         cause="load_network calls torch.load without weights_only, checks nothing, knows one form",
         versions="basicsr <= 1.4.2",
         needed=lambda: True,
-        apply=_mend_loading,
+        apply=_patch_loading,
     ),
-    Mend(
+    Patch(
         "ranks without a GPU",
         symptom="--launcher pytorch without a GPU: 'integer modulo by zero'",
         cause="the launcher and the model take it that each rank has a CUDA device",
         versions="basicsr <= 1.4.2, where torch sees no GPU",
         needed=lambda: torch.cuda.device_count() == 0,
-        apply=_mend_cpu_ranks,
+        apply=_patch_cpu_ranks,
     ),
-    Mend(
+    Patch(
         "numbered draws",
         symptom="random crops and degradations repeat each epoch, and change with the workers",
         cause="worker_init_fn seeds every epoch alike; EnlargedSampler's indices don't tell the "
         "epoch, nor the repeats of dataset_enlarge_ratio, to the dataset",
         versions="basicsr <= 1.4.2, for the datasets of glsgn_plugins",
         needed=lambda: True,
-        apply=_mend_draws,
+        apply=_patch_draws,
     ),
 )

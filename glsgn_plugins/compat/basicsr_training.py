@@ -1,4 +1,4 @@
-"""Mends for BasicSR's training: its length, schedules, scores, and starts that fail."""
+"""Patches for BasicSR's training: its length, schedules, scores, and starts that fail."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from glsgn_plugins.compat.patch import Mend
+from glsgn_plugins.compat.patch import Patch
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.io.atomic import write_whole
+from glsgn_plugins.io.atomic import atomic_write
 
 SCORES = "validations.jsonl"
 """In an experiment's folder: every validation's scores, a line each."""
 
 
-def _mend_length() -> None:
+def _patch_length() -> None:
     import basicsr.train
     from basicsr.models.base_model import BaseModel
 
@@ -91,7 +91,7 @@ BY_VERSION = frozenset(
 """Entries of an optimiser's groups that some versions of torch don't have."""
 
 
-def _mend_schedules() -> None:
+def _patch_schedules() -> None:
     from basicsr.models.base_model import BaseModel
     from basicsr.utils import get_root_logger
 
@@ -199,7 +199,7 @@ def _check_state(model: Any, state: dict[str, Any]) -> None:
 # --- best scores ---------------------------------------------------------------------------------
 
 
-def _mend_best() -> None:
+def _patch_best() -> None:
     from basicsr.models.base_model import BaseModel
 
     initialize, update = (
@@ -241,14 +241,14 @@ def _earlier_scores(opt: dict[str, Any]) -> list[dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError):
         return []  # none were kept, or the file was cut short: the next ones are the best then
     if opt["rank"] == 0 and (len(past) < len(lines) or not own.is_file()):
-        write_whole(own, "".join(json.dumps(line) + "\n" for line in past).encode())
+        atomic_write(own, "".join(json.dumps(line) + "\n" for line in past).encode())
     return past
 
 
 # --- values of --force_yml -----------------------------------------------------------------------
 
 
-def _mend_forced_values() -> None:
+def _patch_forced_values() -> None:
     import basicsr.utils.options as options
 
     options._postprocess_yml_value = forced_value
@@ -281,7 +281,7 @@ def _numbers(value: Any) -> Any:
 # --- starts that fail ----------------------------------------------------------------------------
 
 
-def _mend_starts() -> None:
+def _patch_starts() -> None:
     import basicsr.test
     import basicsr.train
     import basicsr.utils.misc as misc
@@ -354,7 +354,7 @@ def _put_back(path: Path, archived: Path | None) -> None:
 
 
 AFTER = (
-    Mend(
+    Patch(
         "length of training",
         symptom="training ends before total_iter, with exit code 0; a set smaller than a batch "
         "trains nothing; the last validation is logged as of a later iteration",
@@ -362,39 +362,39 @@ AFTER = (
         "goes on after the last iteration",
         versions="basicsr <= 1.4.2",
         needed=lambda: True,
-        apply=_mend_length,
+        apply=_patch_length,
     ),
-    Mend(
+    Patch(
         "changed schedules",
         symptom="--auto_resume with a longer schedule is a TypeError in mid-training; other "
         "milestones or another learning rate are not regarded",
         cause="resume_training puts the state's schedule in place of the options'",
         versions="basicsr <= 1.4.2",
         needed=lambda: True,
-        apply=_mend_schedules,
+        apply=_patch_schedules,
     ),
-    Mend(
+    Patch(
         "best scores",
         symptom="after --auto_resume the best score is that of the first validation",
         cause="the training state doesn't hold the best scores",
         versions="basicsr <= 1.4.2",
         needed=lambda: True,
-        apply=_mend_best,
+        apply=_patch_best,
     ),
-    Mend(
+    Patch(
         "values of --force_yml",
         symptom="--force_yml with a negative number, no, off or 1e-4 sets text",
         cause="_postprocess_yml_value knows digits, true and false alone",
         versions="basicsr <= 1.4.2",
         needed=lambda: True,
-        apply=_mend_forced_values,
+        apply=_patch_forced_values,
     ),
-    Mend(
+    Patch(
         "failed starts",
         symptom="after a start that failed, --auto_resume begins at iteration 0",
         cause="the last experiment is moved aside before anything is built",
         versions="basicsr <= 1.4.2",
         needed=lambda: True,
-        apply=_mend_starts,
+        apply=_patch_starts,
     ),
 )

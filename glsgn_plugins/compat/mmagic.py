@@ -1,4 +1,4 @@
-"""Mends for MMagic's import."""
+"""Patches for MMagic's import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-from glsgn_plugins.compat.patch import Mend
+from glsgn_plugins.compat.patch import Patch
 
 
 def _lacks_mmcv_ext() -> bool:
@@ -66,7 +66,7 @@ def _stand_in_for_controlnet_aux() -> None:
 
 
 BEFORE = (
-    Mend(
+    Patch(
         "mmcv.ops without mmcv._ext",
         symptom="No module named 'mmcv._ext' at import mmagic.models",
         cause="mmcv-lite holds the Python half of mmcv.ops only",
@@ -74,7 +74,7 @@ BEFORE = (
         needed=_lacks_mmcv_ext,
         apply=_import_ops_without_ext,
     ),
-    Mend(
+    Patch(
         "controlnet_aux without mediapipe.solutions",
         symptom="module 'mediapipe' has no attribute 'solutions' at import mmagic.apis",
         cause="all inferencers are imported for any; ControlNet's needs what mediapipe removed",

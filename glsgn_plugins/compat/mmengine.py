@@ -1,4 +1,4 @@
-"""Mends for MMEngine: checkpoints, resuming, ranks, draws and messages."""
+"""Patches for MMEngine: checkpoints, resuming, ranks, draws and messages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from urllib.parse import urlparse
 
 import torch
 
-from glsgn_plugins.compat.patch import Mend
-from glsgn_plugins.data.sampling import number
-from glsgn_plugins.errors import InputError, NotSavedError, StoppedError, said
-from glsgn_plugins.io.atomic import NO_SPACE, written_whole
+from glsgn_plugins.compat.patch import Patch
+from glsgn_plugins.data.sampling import numbered
+from glsgn_plugins.errors import InputError, NotSavedError, StoppedError, message_of
+from glsgn_plugins.io.atomic import NO_SPACE, atomic_write_into
 from glsgn_plugins.io.checkpoints import mmengine_globals, read_checkpoint
 from glsgn_plugins.io.weights import (
     ANCHOR,
@@ -26,7 +26,7 @@ from glsgn_plugins.io.weights import (
 )
 
 
-def _mend_mmengine_loading() -> None:
+def _patch_mmengine_loading() -> None:
     import mmengine.runner.checkpoint as loading
     from mmengine.logging.history_buffer import HistoryBuffer
 
@@ -53,7 +53,7 @@ def _mend_mmengine_loading() -> None:
         return read_checkpoint(file, mmengine_globals(HistoryBuffer))
 
 
-def _mend_mmengine_saving() -> None:
+def _patch_mmengine_saving() -> None:
     import mmengine.runner.runner as runner
 
     write = runner.save_checkpoint
@@ -66,7 +66,7 @@ def _mend_mmengine_saving() -> None:
             return write(checkpoint, filename, *args, **kwargs)
         file = Path(filename)
         try:
-            with written_whole(file.parent) as scratch:
+            with atomic_write_into(file.parent) as scratch:
                 write(checkpoint, str(scratch / file.name), *args, **kwargs)
         except OSError as error:
             whole = sorted(path.name for path in file.parent.glob("*.pth"))
@@ -104,13 +104,13 @@ def _newest_whole_checkpoint(work_dir: str) -> str | None:
     return None
 
 
-def _mend_mmengine_resume() -> None:
+def _patch_mmengine_resume() -> None:
     import mmengine.runner.runner as runner
 
     runner.find_latest_checkpoint = _newest_whole_checkpoint
 
 
-def _mend_mmengine_cpu_ranks() -> None:
+def _patch_mmengine_cpu_ranks() -> None:
     import mmengine.dist.utils as utils
     from mmengine.model import MMDistributedDataParallel
 
@@ -127,28 +127,28 @@ def _mend_mmengine_cpu_ranks() -> None:
     MMDistributedDataParallel.__init__ = without_devices
 
 
-def _mend_tracebacks() -> None:
+def _patch_tracebacks() -> None:
     plain = sys.excepthook
 
     def one_line(kind: Any, error: BaseException, trace: Any) -> None:
         full = isinstance(error, OSError) and error.errno in NO_SPACE
         if full or isinstance(error, (InputError, StoppedError)):
-            print(f"error: {said(error)}", file=sys.stderr, flush=True)
+            print(f"error: {message_of(error)}", file=sys.stderr, flush=True)
         else:
             plain(kind, error, trace)
 
     sys.excepthook = one_line
 
 
-def _mend_mmengine_draws() -> None:
+def _patch_mmengine_draws() -> None:
     from mmengine.dataset import InfiniteSampler
 
     plain = InfiniteSampler.__iter__
 
     @functools.wraps(plain)
     def draws(self: Any) -> Iterator[int]:
-        numbered = number(plain(self), 0, self.rank, self.world_size)
-        return islice(numbered, getattr(self, "trained_on", 0), None)
+        indices = numbered(plain(self), 0, self.rank, self.world_size)
+        return islice(indices, getattr(self, "trained_on", 0), None)
 
     InfiniteSampler.__iter__ = draws
 
@@ -167,7 +167,7 @@ class _Advanced:
         return next(self.iterator)
 
 
-def _mend_mmengine_advance() -> None:
+def _patch_mmengine_advance() -> None:
     from mmengine.dataset import InfiniteSampler
     from mmengine.runner import loops
 
@@ -186,61 +186,61 @@ def _mend_mmengine_advance() -> None:
 
 
 AFTER = (
-    Mend(
+    Patch(
         "safe loading in mmengine",
         symptom="'Weights only load failed' in mim test on a checkpoint that mim train wrote; with "
         "torch < 2.6 a weights file can run code",
         cause="mmengine pickles its HistoryBuffer and calls torch.load with torch's defaults",
         versions="mmengine <= 0.10.7",
         needed=lambda: True,
-        apply=_mend_mmengine_loading,
+        apply=_patch_mmengine_loading,
     ),
-    Mend(
+    Patch(
         "whole checkpoints in mmengine",
         symptom="a run killed or out of disk while saving leaves a checkpoint that can't be loaded",
         cause="save_checkpoint writes under the final name",
         versions="mmengine <= 0.10.7",
         needed=lambda: True,
-        apply=_mend_mmengine_saving,
+        apply=_patch_mmengine_saving,
     ),
-    Mend(
+    Patch(
         "resume in mmengine",
         symptom="--resume: a truncated newest checkpoint or an empty last_checkpoint ends the run",
         cause="find_latest_checkpoint takes what last_checkpoint names as it is",
         versions="mmengine <= 0.10.7",
         needed=lambda: True,
-        apply=_mend_mmengine_resume,
+        apply=_patch_mmengine_resume,
     ),
-    Mend(
+    Patch(
         "ranks without a GPU in mmengine",
         symptom="--launcher pytorch without a GPU: 'Found no NVIDIA driver'",
         cause="the launcher and the model wrapper take it that each rank has a CUDA device",
         versions="mmengine <= 0.10.7, where torch sees no GPU",
         needed=lambda: torch.cuda.device_count() == 0,
-        apply=_mend_mmengine_cpu_ranks,
+        apply=_patch_mmengine_cpu_ranks,
     ),
-    Mend(
+    Patch(
         "one line for wrong input",
         symptom="what is wrong in a config stands at the end of a page of traceback",
         cause="mim's scripts catch no error",
         versions="mmagic <= 1.2.0, for the errors of glsgn_plugins",
         needed=lambda: True,
-        apply=_mend_tracebacks,
+        apply=_patch_tracebacks,
     ),
-    Mend(
+    Patch(
         "numbered draws in mmengine",
         symptom="random crops and degradations change with the number of workers",
         cause="InfiniteSampler's indices don't tell the dataset for which time they are asked",
         versions="mmengine <= 0.10.7, for the datasets of glsgn_plugins",
         needed=lambda: True,
-        apply=_mend_mmengine_draws,
+        apply=_patch_mmengine_draws,
     ),
-    Mend(
+    Patch(
         "resume without decoding in mmengine",
         symptom="--resume late in a training on 4K images does nothing for hours",
         cause="IterBasedTrainLoop fetches every batch that was trained on, to throw it away",
         versions="mmengine <= 0.10.7, with InfiniteSampler",
         needed=lambda: True,
-        apply=_mend_mmengine_advance,
+        apply=_patch_mmengine_advance,
     ),
 )

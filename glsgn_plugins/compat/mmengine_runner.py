@@ -1,4 +1,4 @@
-"""Mends for MMEngine's Runner: what it loads, how it resumes, and what it never starts."""
+"""Patches for MMEngine's Runner: what it loads, how it resumes, and what it never starts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 
 from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.compat.basicsr_training import BY_VERSION, changed_entries, settings_of
-from glsgn_plugins.compat.patch import Mend
+from glsgn_plugins.compat.patch import Patch
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.weights import Found, check_fits, of_generator, options_of, states_of
 
 # --- weights that fit, or none -------------------------------------------------------------------
 
 
-def _mend_fitting() -> None:
+def _patch_fitting() -> None:
     import mmengine.runner as package
     import mmengine.runner.checkpoint as loading
     import mmengine.runner.runner as runner
@@ -114,7 +114,7 @@ def _holds(state: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 # --- starting and resuming -----------------------------------------------------------------------
 
 
-def _mend_start() -> None:
+def _patch_start() -> None:
     import mmengine.runner.runner as runner
     from mmengine.runner import Runner
     from mmengine.runner.checkpoint import CheckpointLoader
@@ -134,7 +134,7 @@ def _mend_start() -> None:
     Runner.load_or_resume = load_or_resume
 
 
-def _mend_length() -> None:
+def _patch_length() -> None:
     from mmengine.dataset import InfiniteSampler
     from mmengine.runner import Runner
 
@@ -156,7 +156,7 @@ def _mend_length() -> None:
     Runner.build_train_loop = build_train_loop
 
 
-def _mend_configs() -> None:
+def _patch_configs() -> None:
     from mmengine.runner import Runner
 
     plain = Runner.from_cfg.__func__
@@ -179,7 +179,7 @@ PROGRESS = frozenset(("last_step", "_global_step", "_last_value", "verbose"))
 """What the state of a scheduler of MMEngine's says of how far it is."""
 
 
-def _mend_schedules() -> None:
+def _patch_schedules() -> None:
     from mmengine.runner import Runner
 
     plain = Runner.resume
@@ -257,45 +257,45 @@ def _replay(
 
 
 AFTER = (
-    Mend(
+    Patch(
         "weights that don't fit in mmengine",
         symptom="mim test and load_from with BasicSR's checkpoint, a plain state dict, a prefix or "
         "other widths: scores of random weights, exit code 0",
         cause="checkpoints are loaded without strict",
         versions="mmengine <= 0.10.7, for models of glsgn_plugins and those with GLSGN",
         needed=lambda: True,
-        apply=_mend_fitting,
+        apply=_patch_fitting,
     ),
-    Mend(
+    Patch(
         "fine-tuning in mmengine",
         symptom="with load_from = 'glsgn://rain', --resume begins anew from those weights",
         cause="load_or_resume takes load_from for what to resume, be it weights alone",
         versions="mmengine <= 0.10.7",
         needed=lambda: True,
-        apply=_mend_start,
+        apply=_patch_start,
     ),
-    Mend(
+    Patch(
         "configs of mmengine",
         symptom="a slip in a config is a KeyError or TypeError at the end of a page of traceback",
         cause="sections are built one by one, and nothing is checked before",
         versions="mmengine <= 0.10.7, where pydantic is installed",
         needed=lambda: True,
-        apply=_mend_configs,
+        apply=_patch_configs,
     ),
-    Mend(
+    Patch(
         "length of training in mmengine",
         symptom="a set smaller than a batch, with drop_last: nothing is trained, or StopIteration",
         cause="the length of the loader isn't looked at",
         versions="mmengine <= 0.10.7",
         needed=lambda: True,
-        apply=_mend_length,
+        apply=_patch_length,
     ),
-    Mend(
+    Patch(
         "changed schedules in mmengine",
         symptom="--resume with a longer schedule or another learning rate: the old one, frozen",
         cause="the checkpoint's schedules are put in place of the config's",
         versions="mmengine <= 0.10.7",
         needed=lambda: True,
-        apply=_mend_schedules,
+        apply=_patch_schedules,
     ),
 )

@@ -1,4 +1,4 @@
-"""What a mend is, which are in force, and which packages are installed."""
+"""What a patch is, which are applied, and which packages are installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 @dataclass(frozen=True)
-class Mend:
+class Patch:
     """One defect of a framework and what is done about it.
 
     Attributes:
@@ -18,7 +18,7 @@ class Mend:
         cause: Why.
         versions: Where it is needed.
         needed: Tells whether this environment has the defect.
-        apply: Mends it; called once, only where needed.
+        apply: Patches it; called once, only where needed.
     """
 
     name: str
@@ -29,19 +29,19 @@ class Mend:
     apply: Callable[[], None]
 
 
-_in_force: set[str] = set()
+_applied: set[str] = set()
 
 
-def in_force(mend: Mend) -> bool:
-    """Whether the mend has been applied to this process."""
-    return mend.name in _in_force
+def is_applied(patch: Patch) -> bool:
+    """Whether the patch has been applied to this process."""
+    return patch.name in _applied
 
 
-def apply(mends: tuple[Mend, ...]) -> None:
-    for mend in mends:
-        if not in_force(mend) and mend.needed():
-            mend.apply()
-            _in_force.add(mend.name)
+def apply(patches: tuple[Patch, ...]) -> None:
+    for patch in patches:
+        if not is_applied(patch) and patch.needed():
+            patch.apply()
+            _applied.add(patch.name)
 
 
 def installed(package: str) -> str | None:

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins.data.crops import middle
+from glsgn_plugins.data.crops import center_crop
 from glsgn_plugins.data.layouts import Pair, read_pair
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.io.atomic import write_whole
+from glsgn_plugins.io.atomic import atomic_write
 
 HEIGHT = 300
 """Of each picture, in pixels; details are as large, one pixel for one."""
@@ -45,7 +45,7 @@ def contact_sheet(pairs: Sequence[Pair], path: Path, crop_gt: bool) -> None:
     done, content = cv2.imencode(path.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), quality)
     if not done:
         raise InputError(f"{path}: OpenCV could not encode it")
-    write_whole(path, bytes(content))
+    atomic_write(path, bytes(content))
 
 
 def _row(pair: Pair, crop_gt: bool) -> NDArray[np.uint8]:
@@ -69,7 +69,7 @@ def _shown(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _detail(image: NDArray[Any]) -> NDArray[np.uint8]:
-    part = _eight_bits(middle(image, (HEIGHT, HEIGHT)))
+    part = _eight_bits(center_crop(image, (HEIGHT, HEIGHT)))
     below, right = HEIGHT - part.shape[0], HEIGHT - part.shape[1]
     padded = cv2.copyMakeBorder(
         part, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(255, 255, 255)

@@ -26,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glsgn_plugins import __version__
-from glsgn_plugins.data.crops import middle
+from glsgn_plugins.data.crops import center_crop
 from glsgn_plugins.data.synthesis import Synthesis, options_of
 from glsgn_plugins.degradations import PARAMETERS, Parameters, RealParameters
 from glsgn_plugins.errors import InputError, unknown_name
-from glsgn_plugins.io.atomic import write_whole
+from glsgn_plugins.io.atomic import atomic_write
 from glsgn_plugins.io.images import png, read_image
 
 LOGGER = logging.getLogger("glsgn_plugins")
@@ -144,7 +144,7 @@ def _name_digest(synthesis: Synthesis, photograph: Path) -> bytes:
     return hashlib.sha256(os.fsencode(name)).digest()
 
 
-def make(out: Path, settings: Settings, workers: int) -> Iterator[str | None]:
+def generate_set(out: Path, settings: Settings, workers: int) -> Iterator[str | None]:
     """Make the set, or what is missing of it.
 
     Args:
@@ -290,7 +290,7 @@ def _make_pairs(
         content = unchanged if gt is clean else png(gt)
         first = job.names(settings.per_image)[0]
         _write_gt(_image(out, job, "gt", name), content, _image(out, job, "gt", first))
-        write_whole(_image(out, job, "lq", name), png(lq))
+        atomic_write(_image(out, job, "lq", name), png(lq))
         record = {
             "name": f"{name}.png",
             "photograph": photograph,
@@ -327,7 +327,7 @@ def bring_to(image: NDArray[Any], size: tuple[int, int], path: Path) -> NDArray[
     to = (max(wide, round(width * scale)), max(high, round(height * scale)))
     if to != (width, height):
         image = np.asarray(cv2.resize(image, to, interpolation=cv2.INTER_AREA))
-    return np.ascontiguousarray(middle(image, (high, wide)))
+    return np.ascontiguousarray(center_crop(image, (high, wide)))
 
 
 def _image(out: Path, job: Job, side: str, name: str) -> Path:
@@ -343,7 +343,7 @@ def _write_gt(path: Path, content: bytes, shared: Path) -> None:
             return
         except OSError:
             pass  # the disk can't: a file of its own then
-    write_whole(path, content)
+    atomic_write(path, content)
 
 
 def _record(settings: Settings) -> dict[str, Any]:
@@ -357,7 +357,7 @@ def _record(settings: Settings) -> dict[str, Any]:
 
 def _write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    write_whole(path, text.encode(errors="surrogateescape"))  # names may be no UTF-8
+    atomic_write(path, text.encode(errors="surrogateescape"))  # names may be no UTF-8
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from glsgn_plugins.data.crops import Image, middle
+from glsgn_plugins.data.crops import Image, center_crop
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.io.files import same_form
+from glsgn_plugins.io.files import nfc_name
 from glsgn_plugins.io.images import image_files, read_image
 
 
@@ -37,7 +37,7 @@ def read_pair(pair: Pair, crop_gt: bool) -> tuple[Image, Image]:
     """
     lq, gt = read_image(pair.lq), read_image(pair.gt)
     if crop_gt:
-        gt = middle(gt, (lq.shape[0], lq.shape[1]))
+        gt = center_crop(gt, (lq.shape[0], lq.shape[1]))
     if lq.shape != gt.shape:
         raise InputError(
             f"{pair.lq}: {lq.shape[1]}x{lq.shape[0]} pixels, but its truth {pair.gt} has "
@@ -125,13 +125,13 @@ def _matches(root: Path, pattern: str) -> list[tuple[Path, tuple[str, ...]]]:
             seen.add(field)
             expression += f"(?P<{field}>[^/]+?)"
         else:
-            expression += re.escape(same_form(part))
+            expression += re.escape(nfc_name(part))
     fixed = re.split(r"[{*]", pattern)[0].rpartition("/")[0]
     found = []
     for path in image_files(_there(root, fixed)):
         inner = path.relative_to(root)
         # Macs store names in another form of Unicode than they were given.
-        match = re.fullmatch(expression, same_form(inner.with_name(inner.stem).as_posix()))
+        match = re.fullmatch(expression, nfc_name(inner.with_name(inner.stem).as_posix()))
         if match:
             fields = match.groupdict()
             found.append((path, tuple(fields[name] for name in sorted(fields))))
@@ -140,12 +140,12 @@ def _matches(root: Path, pattern: str) -> list[tuple[Path, tuple[str, ...]]]:
 
 def _there(root: Path, name: str) -> Path:
     """A file or folder below ``root``, in whichever form of Unicode its name is stored."""
-    if (root / name).exists() or same_form(name) == name == name.encode("ascii", "ignore").decode():
+    if (root / name).exists() or nfc_name(name) == name == name.encode("ascii", "ignore").decode():
         return root / name
     at = root
     for part in Path(name).parts:
         inside = sorted(at.iterdir()) if at.is_dir() else []
-        at = next((p for p in inside if same_form(p.name) == same_form(part)), at / part)
+        at = next((p for p in inside if nfc_name(p.name) == nfc_name(part)), at / part)
     return at
 
 
@@ -247,4 +247,4 @@ def _listed(named: Sequence[Pair], folders: Sequence[Path]) -> Pairing:
     return Pairing(tuple(named), tuple(extra[0]), tuple(extra[1]))
 
 
-Form = Patterns | FirstOf | RecordList | TextList
+PairingRule = Patterns | FirstOf | RecordList | TextList

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from glsgn_plugins.data.checks import Seen
+from glsgn_plugins.data.checks import PairReport
 from glsgn_plugins.data.layouts import Pair, read_pair
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.io.atomic import write_whole, written_whole
+from glsgn_plugins.io.atomic import atomic_write, atomic_write_into
 from glsgn_plugins.io.images import png
 
 Shape = tuple[int, int, int]
@@ -39,11 +39,11 @@ def write_meta_info(path: Path, lines: Sequence[tuple[str, Shape]]) -> None:
                 "or read the set by UHDPairedDataset, which needs none"
             )
     text = "".join(f"{name} ({','.join(map(str, shape))})\n" for name, shape in lines)
-    write_whole(path, os.fsencode(text))
+    atomic_write(path, os.fsencode(text))
 
 
 def sub_images(
-    seen: Sequence[Seen], out: Path, size: int, step: int, crop_gt: bool
+    seen: Sequence[PairReport], out: Path, size: int, step: int, crop_gt: bool
 ) -> Iterator[list[tuple[str, Shape]]]:
     """Cut pairs into overlapping squares, ``out/lq`` and ``out/gt``.
 
@@ -85,7 +85,7 @@ def sub_images(
             for side, image in (("gt", gt), ("lq", lq)):
                 file, content = out / side / name, png(image[top : top + size, at : at + size])
                 if left.pop(file, ()) == () or file.read_bytes() != content:
-                    write_whole(file, content, durable=False)
+                    atomic_write(file, content, durable=False)
             lines.append((name, (size, size, 3)))
         yield lines
     for stale in left:
@@ -146,7 +146,7 @@ def write_lmdb(pairs: Sequence[Pair], out: Path, crop_gt: bool) -> Iterator[None
     # An upper bound of an address range, not what is taken from the disk.
     bound = 2**40
     lines: list[list[str]] = [[], []]
-    with written_whole(out) as scratch:
+    with atomic_write_into(out) as scratch:
         parts = [scratch / final.name for final in finals]
         stores = [lmdb.open(str(part), map_size=bound, sync=False) for part in parts]
         try:
@@ -165,4 +165,4 @@ def write_lmdb(pairs: Sequence[Pair], out: Path, crop_gt: bool) -> Iterator[None
             for store in stores:
                 store.close()
         for part, listing in zip(parts, lines):
-            write_whole(part / "meta_info.txt", "".join(listing).encode())
+            atomic_write(part / "meta_info.txt", "".join(listing).encode())

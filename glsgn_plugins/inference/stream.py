@@ -257,8 +257,8 @@ def _pointwise(node: torch.fx.Node) -> Compute:
                 if out is None or out.dtype != one.dtype:
                     out = one if spare[0] else two if spare[1] else None
                 return arithmetic(one, two, out=out)
-        given = dict(zip(sources, windows))
-        args = torch.fx.node.map_arg(node.args, given.__getitem__)
+        inputs = dict(zip(sources, windows))
+        args = torch.fx.node.map_arg(node.args, inputs.__getitem__)
         return call(*args, **node.kwargs)
 
     return compute

@@ -29,7 +29,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def written_whole(folder: str | os.PathLike[str], durable: bool = True) -> Iterator[Path]:
+def atomic_write_into(folder: str | os.PathLike[str], durable: bool = True) -> Iterator[Path]:
     """A scratch folder whose content moves into ``folder`` when the block ends without error.
 
     Each file (or folder) appears under its final name whole or not at all, whenever the process is
@@ -61,32 +61,32 @@ def written_whole(folder: str | os.PathLike[str], durable: bool = True) -> Itera
             os.replace(file, folder / file.name)
 
 
-def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
-    """Write one file by :func:`written_whole`.
+def atomic_write(path: Path, content: bytes, durable: bool = True) -> None:
+    """Write one file by :func:`atomic_write_into`.
 
     Args:
         path: Its name.
         content: All of it.
-        durable: As of :func:`written_whole`.
+        durable: As of :func:`atomic_write_into`.
 
     Raises:
         InputError: The disk is full, the name too long or the folder not writable.
     """
     try:
-        with written_whole(path.parent, durable) as scratch:
+        with atomic_write_into(path.parent, durable) as scratch:
             (scratch / path.name).write_bytes(content)
     except OSError as error:
-        raise not_written(path, error) from None
+        raise write_error(path, error) from None
 
 
-def printable() -> None:
+def tolerate_undecodable_names() -> None:
     """Let messages name files whose names are no UTF-8, of old archives and network drives."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def not_written(path: Path, error: OSError | RuntimeError) -> InputError:
+def write_error(path: Path, error: OSError | RuntimeError) -> InputError:
     """What to say of a file that could not be written; torch has RuntimeErrors for that."""
     advice = {
         errno.ENOSPC: "free some space and run it again: it goes on where it stopped",

@@ -44,7 +44,7 @@ class Entry(NamedTuple):
 Directory = dict[int, "Entry | Directory"]
 
 
-class Form(NamedTuple):
+class TiffLayout(NamedTuple):
     """How a file writes numbers."""
 
     order: str
@@ -65,7 +65,7 @@ class Form(NamedTuple):
         return struct.Struct(self.order + ("HHQ8s" if self.big else "HHI4s"))
 
 
-SMALL = Form("<", False)
+SMALL = TiffLayout("<", False)
 
 
 def of_tiff(path: Path) -> bytes | None:
@@ -87,37 +87,37 @@ def into_tiff(path: Path, block: bytes) -> None:
     """
     found = _exif(io.BytesIO(block.removeprefix(MARK)))
     with path.open("r+b") as file:
-        form, first = _start(file)
-        own, following = _fields(file, form, first)
+        layout, first = _start(file)
+        own, following = _fields(file, layout, first)
         added = {tag: entry for tag, entry in found.items() if tag not in own}
         if not added:
             return
         # The first directory is written anew at the end; what it points to stays where it is.
         end = file.seek(0, os.SEEK_END)
         file.write(b"\0" * (end % 2))
-        file.write(_packed(own, added, end + end % 2, form, following))
-        file.seek(8 if form.big else 4)
-        file.write(form.offset.pack(end + end % 2))
+        file.write(_packed(own, added, end + end % 2, layout, following))
+        file.seek(8 if layout.big else 4)
+        file.write(layout.offset.pack(end + end % 2))
 
 
 def _exif(file: BinaryIO) -> Directory:
     try:
-        form, first = _start(file)
-        return {t: e for t, e in _directory(file, form, first).items() if t in CARRIED}
+        layout, first = _start(file)
+        return {t: e for t, e in _directory(file, layout, first).items() if t in CARRIED}
     except (ValueError, struct.error, OverflowError):
         return {}
 
 
-def _start(file: BinaryIO) -> tuple[Form, int]:
+def _start(file: BinaryIO) -> tuple[TiffLayout, int]:
     """How the numbers are written, and where the first directory is."""
     head = _read(file, 0, 8)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     if order is None:
         raise ValueError("no TIFF")
     big = struct.unpack(order + "H", head[2:4])[0] == 43
-    form = Form(order, big)
-    at = form.offset.unpack(_read(file, 8, 8) if big else head[4:])
-    return form, int(at[0])
+    layout = TiffLayout(order, big)
+    at = layout.offset.unpack(_read(file, 8, 8) if big else head[4:])
+    return layout, int(at[0])
 
 
 def _read(file: BinaryIO, at: int, size: int) -> bytes:
@@ -131,36 +131,36 @@ def _read(file: BinaryIO, at: int, size: int) -> bytes:
     return found
 
 
-def _fields(file: BinaryIO, form: Form, at: int) -> tuple[dict[int, bytes], int]:
+def _fields(file: BinaryIO, layout: TiffLayout, at: int) -> tuple[dict[int, bytes], int]:
     """A directory's fields as they are in the file, by tag, and where the next directory is."""
-    (length,) = form.length.unpack(_read(file, at, form.length.size))
-    size = form.field.size
-    at += form.length.size
+    (length,) = layout.length.unpack(_read(file, at, layout.length.size))
+    size = layout.field.size
+    at += layout.length.size
     if length > 2**16:
         raise ValueError("no directory")
     content = _read(file, at, length * size)
     fields = [content[k : k + size] for k in range(0, length * size, size)]
-    following = form.offset.unpack(_read(file, at + length * size, form.offset.size))[0]
-    return {struct.unpack(form.order + "H", f[:2])[0]: f for f in fields}, following
+    following = layout.offset.unpack(_read(file, at + length * size, layout.offset.size))[0]
+    return {struct.unpack(layout.order + "H", f[:2])[0]: f for f in fields}, following
 
 
-def _directory(file: BinaryIO, form: Form, at: int, depth: int = 0) -> Directory:
+def _directory(file: BinaryIO, layout: TiffLayout, at: int, depth: int = 0) -> Directory:
     """A directory with those that it names; fields of a type that isn't known are left out."""
     found: Directory = {}
-    for tag, field in _fields(file, form, at)[0].items():
+    for tag, field in _fields(file, layout, at)[0].items():
         if not depth and tag not in CARRIED:  # the pixels' places may be millions
             continue
-        _, kind, count, value = form.field.unpack(field)
+        _, kind, count, value = layout.field.unpack(field)
         size = count * SIZES.get(kind, 0)
         if not size:
             continue
         if size > len(value):
-            value = _read(file, form.offset.unpack(value)[0], size)
-        value = _ordered(value[:size], kind, form.order)
+            value = _read(file, layout.offset.unpack(value)[0], size)
+        value = _ordered(value[:size], kind, layout.order)
         if tag not in DIRECTORIES:
             found[tag] = Entry(kind, count, value)
         elif depth < 2:
-            found[tag] = _directory(file, form, int.from_bytes(value, "little"), depth + 1)
+            found[tag] = _directory(file, layout, int.from_bytes(value, "little"), depth + 1)
     return found
 
 
@@ -173,25 +173,25 @@ def _ordered(value: bytes, kind: int, order: str) -> bytes:
 
 
 def _packed(
-    own: dict[int, bytes], added: Directory, at: int, form: Form, following: int = 0
+    own: dict[int, bytes], added: Directory, at: int, layout: TiffLayout, following: int = 0
 ) -> bytes:
     """A directory that begins at ``at``, and behind it what its added fields point to."""
-    room = form.offset.size
+    room = layout.offset.size
     length = len(own) + len(added)
-    behind_at = at + form.length.size + length * form.field.size + room
+    behind_at = at + layout.length.size + length * layout.field.size + room
     fields, behind = dict(own), b""
     for tag, entry in added.items():
         place = behind_at + len(behind)
         if isinstance(entry, Entry):
             kind, values = entry.kind, entry.values
-            content = _ordered(entry.content, kind, form.order)
+            content = _ordered(entry.content, kind, layout.order)
         else:
-            kind, values = LONG8 if form.big else LONG, 1
-            content = _packed({}, entry, place, form)
+            kind, values = LONG8 if layout.big else LONG, 1
+            content = _packed({}, entry, place, layout)
         inside = isinstance(entry, Entry) and len(content) <= room
-        value = content if inside else form.offset.pack(place)
-        fields[tag] = form.field.pack(tag, kind, values, value)
+        value = content if inside else layout.offset.pack(place)
+        fields[tag] = layout.field.pack(tag, kind, values, value)
         if not inside:
             behind += content + b"\0" * (len(content) % 2)
     ordered = b"".join(fields[tag] for tag in sorted(fields))
-    return form.length.pack(length) + ordered + form.offset.pack(following) + behind
+    return layout.length.pack(length) + ordered + layout.offset.pack(following) + behind

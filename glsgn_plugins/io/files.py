@@ -62,7 +62,7 @@ def left_out(paths: Iterable[Path], read: Iterable[str]) -> str:
     return f"left out, since these kinds aren't read: {counted} ({shown}); convert them"
 
 
-def same_form(name: str) -> str:
+def nfc_name(name: str) -> str:
     """A name in Unicode's composed form: Macs store others than they were given."""
     return unicodedata.normalize("NFC", name)
 

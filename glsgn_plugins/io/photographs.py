@@ -18,7 +18,7 @@ import numpy as np
 
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io import exif
-from glsgn_plugins.io.atomic import not_written, written_whole
+from glsgn_plugins.io.atomic import atomic_write_into, write_error
 from glsgn_plugins.io.headers import Colour, Header, check_header, read_header, upright
 
 SAVERS: dict[str, dict[str, Any]] = {
@@ -284,7 +284,7 @@ def write(path: Path, photograph: Photograph, pixels: np.ndarray) -> None:
     image = _with_metadata(data, photograph)
     more = {"bigtiff": data.nbytes > CLASSIC} if suffix in TIFF else {}
     try:
-        with written_whole(path.parent) as scratch:
+        with atomic_write_into(path.parent) as scratch:
             file = scratch / path.name
             _save(image, file, **_saver(suffix, photograph), **more)
             if suffix in TIFF and photograph.exif is not None:
@@ -294,7 +294,7 @@ def write(path: Path, photograph: Photograph, pixels: np.ndarray) -> None:
     except vips().Error as error:
         raise InputError(f"{path}: can't be written ({_reason(error)})") from None
     except OSError as error:
-        raise not_written(path, error) from None
+        raise write_error(path, error) from None
 
 
 def _speakable(path: Path) -> bool:
@@ -342,9 +342,9 @@ def compare(path: Path, before: np.ndarray, after: np.ndarray, width: int = 2400
         sides.append(image.resize(min(1, width / 2 / image.width, 2**15 / image.height)))
     joined = sides[0].join(sides[1], "horizontal", shim=8, background=[255])
     try:
-        with written_whole(path.parent) as scratch:
+        with atomic_write_into(path.parent) as scratch:
             _save(joined, scratch / path.name, Q=92)
     except pyvips.Error as error:
         raise InputError(f"{path}: can't be written ({_reason(error)})") from None
     except OSError as error:
-        raise not_written(path, error) from None
+        raise write_error(path, error) from None

@@ -91,17 +91,17 @@ def pretrained_file(task: str) -> Path:
     return file
 
 
-def is_shipped(given: object) -> bool:
-    """Whether ``glsgn://TASK`` was given in place of a file."""
-    return isinstance(given, str) and given.startswith(SCHEME)
+def is_shipped(path: object) -> bool:
+    """Whether ``glsgn://TASK`` was named in place of a file."""
+    return isinstance(path, str) and path.startswith(SCHEME)
 
 
-def weights_file(given: Path | str) -> Path:
-    """The file that was given, or the shipped one that ``glsgn://TASK`` stands for.
+def weights_file(path: Path | str) -> Path:
+    """The file at a path, or the shipped one that ``glsgn://TASK`` stands for.
 
     Raises:
         InputError: As of :func:`pretrained_file`.
     """
-    if isinstance(given, str) and is_shipped(given):
-        return pretrained_file(given.removeprefix(SCHEME))
-    return Path(given)
+    if isinstance(path, str) and is_shipped(path):
+        return pretrained_file(path.removeprefix(SCHEME))
+    return Path(path)

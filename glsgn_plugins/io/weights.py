@@ -18,7 +18,7 @@ from torch import Tensor
 from glsgn_plugins.archs.blocks import SCALES
 from glsgn_plugins.archs.glsgn import GLSGN, RECORD
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.io.atomic import not_written, written_whole
+from glsgn_plugins.io.atomic import atomic_write_into, write_error
 from glsgn_plugins.io.checkpoints import mmengine_globals, read_checkpoint
 from glsgn_plugins.io.pretrained import UNRECORDED, fingerprint, weights_file
 
@@ -292,7 +292,7 @@ def check_fits(found: Found, net: Mapping[str, Any], source: str, place: str) ->
     if padded != found.options["padding_mode"]:
         LOGGER.warning(
             "%s: trained with padding_mode: %s, but the network of %s has %s: what lies near an "
-            "image's border will differ until some training has mended it",
+            "image's border will differ until some training has corrected it",
             source,
             found.options["padding_mode"],
             place,
@@ -370,7 +370,7 @@ def write_weights(
     if beyond:
         raise InputError(f"{path}: {beyond[0]} holds numbers that {dtype} can't; write float32")
     try:
-        with written_whole(path.parent) as scratch:
+        with atomic_write_into(path.parent) as scratch:
             if suffix == ".safetensors":
                 metadata = {"format": "pt", **({RECORD: record} if record else {})}
                 packed = safetensors.torch.save(plain, metadata=metadata)
@@ -379,7 +379,7 @@ def write_weights(
                 both = {"params": plain, "params_ema": plain, "state_dict": of_generator(plain)}
                 torch.save({**both, **({RECORD: record} if record else {})}, scratch / path.name)
     except (OSError, RuntimeError) as error:
-        raise not_written(path, error) from None
+        raise write_error(path, error) from None
 
 
 def safetensors_metadata(path: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ A config does so by ``custom_imports = dict(imports=["glsgn_plugins.mmagic"])``.
 :mod:`glsgn_plugins.losses`.
 ``DATASETS``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``,
 ``UHDMixedDataset``. ``TRANSFORMS``:
-``UHDCrop``, ``UHDDegradation``. ``METRICS``: ``LPIPS``, ``Seam``. The mends of
+``UHDCrop``, ``UHDDegradation``. ``METRICS``: ``LPIPS``, ``Seam``. The patches of
 :mod:`glsgn_plugins.compat` for MMagic are applied first, so that it imports, and loads and saves
 checkpoints safely. MMEngine's loader takes ``glsgn://TASK``, the weights of
 :mod:`glsgn_plugins.io.pretrained`.
@@ -15,9 +15,9 @@ Raises:
     ImportError: MMagic is missing or too old; says what to install, on which Python.
 """
 
-from glsgn_plugins.compat import mend_mmagic
+from glsgn_plugins.compat import patch_mmagic
 
-mend_mmagic()
+patch_mmagic()
 
 from mmagic.registry import MODELS  # noqa: E402
 

@@ -134,7 +134,7 @@ def test_synthesis_trains_and_an_image_that_goes_bad_is_named(clean, tmp_path, w
     (root / "fifo.png").symlink_to(root / "target.png")
     shutil.copyfile(root / "coffee.png", root / "target.png")
     code = (
-        "import sys, pathlib; from glsgn_plugins.compat import mend_basicsr; mend_basicsr()\n"
+        "import sys, pathlib; from glsgn_plugins.compat import patch_basicsr; patch_basicsr()\n"
         "import basicsr.train as train; build = train.create_train_val_dataloader\n"
         "def cut(*a):\n"
         "    made = build(*a)\n"

@@ -10,13 +10,13 @@ from harness import BIN, run_command
 from networks import trained_like
 
 from glsgn_plugins import GLSGN
-from glsgn_plugins.compat import mend_basicsr
+from glsgn_plugins.compat import patch_basicsr
 
 TINY = {"widths": [4, 4, 6, 8]}
 
 
 def stock():
-    mend_basicsr()
+    patch_basicsr()
     from basicsr.archs.edsr_arch import EDSR
 
     return EDSR(3, 3, num_feat=4, num_block=1, upscale=1)

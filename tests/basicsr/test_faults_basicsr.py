@@ -303,9 +303,9 @@ def test_weights_are_found_under_any_prefix_in_any_container(prefix, wrap):
 def test_basicsr_loads_what_other_trainers_write(name, tmp_path):
     from safetensors.torch import save_file
 
-    from glsgn_plugins.compat import mend_basicsr
+    from glsgn_plugins.compat import patch_basicsr
 
-    mend_basicsr()
+    patch_basicsr()
     from basicsr.models.base_model import BaseModel
 
     weights = state()

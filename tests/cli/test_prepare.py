@@ -10,7 +10,7 @@ from demo_data import photo
 from PIL import Image
 
 from glsgn_plugins.cli.glsgn import main
-from glsgn_plugins.compat import mend_basicsr
+from glsgn_plugins.compat import patch_basicsr
 from glsgn_plugins.degradations import Haze
 from glsgn_plugins.io.images import png, read_image
 
@@ -35,7 +35,7 @@ def good(tmp_path_factory):
 
 
 def paired_in_basicsr(**options):
-    mend_basicsr()
+    patch_basicsr()
     from basicsr.data import build_dataset
 
     common = {"name": "x", "type": "PairedImageDataset", "phase": "val", "scale": 1}

@@ -1,4 +1,4 @@
-"""Mends act where they are needed, and leave everything else as it was."""
+"""Patches act where they are needed, and leave everything else as it was."""
 
 import importlib.util
 import subprocess
@@ -17,32 +17,32 @@ def run(code):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_every_mend_is_described():
-    names = [m.name for m in compat.ALL_MENDS]
+def test_every_patch_is_described():
+    names = [m.name for m in compat.ALL_PATCHES]
     assert len(set(names)) == len(names)
-    assert all(m.symptom and m.cause and m.versions for m in compat.ALL_MENDS)
+    assert all(m.symptom and m.cause and m.versions for m in compat.ALL_PATCHES)
 
 
 @pytest.mark.skipif(
     importlib.util.find_spec("torchvision.transforms.functional_tensor") is not None,
     reason="this torchvision still has the module",
 )
-def test_basicsr_imports_with_the_mend_and_not_without():
-    """If the second half fails, upstream is mended and ours can go."""
-    run("import glsgn_plugins.compat as u; u.mend_basicsr(); import basicsr.archs")
+def test_basicsr_imports_with_the_patch_and_not_without():
+    """If the second half fails, the framework is repaired and ours can go."""
+    run("from glsgn_plugins import compat; compat.patch_basicsr(); import basicsr.archs")
     plain = subprocess.run(
         [sys.executable, "-c", "import basicsr"], capture_output=True, text=True, check=False
     )
     assert "functional_tensor" in plain.stderr
 
 
-def test_mending_twice_is_mending_once():
+def test_patching_twice_is_patching_once():
     run(
-        "import glsgn_plugins.compat as u\n"
-        "u.mend_basicsr()\n"
+        "from glsgn_plugins import compat\n"
+        "compat.patch_basicsr()\n"
         "from basicsr.models.base_model import BaseModel\n"
         "first = BaseModel.save_network, BaseModel.load_network\n"
-        "u.mend_basicsr()\n"
+        "compat.patch_basicsr()\n"
         "assert (BaseModel.save_network, BaseModel.load_network) == first\n"
     )
 
@@ -52,7 +52,7 @@ def test_mmagic_models_import_and_the_stand_in_is_gone_again():
     run(
         "import pkgutil, importlib.util, sys\n"
         "before = importlib.util.find_spec('mmcv._ext')\n"
-        "import glsgn_plugins.compat as u; u.mend_mmagic()\n"
+        "from glsgn_plugins import compat; compat.patch_mmagic()\n"
         "import mmagic.models\n"
         "assert importlib.util.find_spec('mmcv._ext') == before\n"
         "if before is None:\n"
@@ -68,7 +68,7 @@ def test_mmagic_models_import_and_the_stand_in_is_gone_again():
 def test_loading_refuses_code_a_wrong_key_and_a_wrong_network(tmp_path):
     from glsgn_plugins import GLSGN, InputError
 
-    compat.mend_basicsr()
+    compat.patch_basicsr()
     from basicsr.models.base_model import BaseModel
 
     model = BaseModel({"num_gpu": 0, "is_train": False})
@@ -86,5 +86,8 @@ def test_loading_refuses_code_a_wrong_key_and_a_wrong_network(tmp_path):
 
 
 @pytest.mark.skipif(compat.installed("mmagic") is None, reason="mmagic is not in this stack")
-def test_mmagic_apis_import_with_the_mend():
-    run("import glsgn_plugins.compat as u; u.mend_mmagic()\nfrom mmagic.apis import init_model\n")
+def test_mmagic_apis_import_with_the_patch():
+    run(
+        "from glsgn_plugins import compat; compat.patch_mmagic()\n"
+        "from mmagic.apis import init_model\n"
+    )

@@ -10,7 +10,7 @@ import torch
 from demo_data import photo
 from torch.utils.data import DataLoader
 
-from glsgn_plugins.compat import mend_basicsr
+from glsgn_plugins.compat import patch_basicsr
 from glsgn_plugins.data.crops import Crops
 from glsgn_plugins.data.datasets import (
     UHDMixedDataset,
@@ -18,7 +18,7 @@ from glsgn_plugins.data.datasets import (
     UHDSynthesisDataset,
     UHR4KDataset,
 )
-from glsgn_plugins.data.sampling import Draw, generator, number
+from glsgn_plugins.data.sampling import SampleIndex, numbered, sample_rng
 from glsgn_plugins.degradations import Rain
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.images import png, read_image
@@ -74,7 +74,7 @@ def test_crops_are_cut_flipped_and_turned_jointly(pairs, crops_per_image):
     )
     images = [read_image(pairs / "gt" / f"{k}.png") for k in range(4)]
     seen = set()
-    samples = dataset.__getitems__(list(number([0, 1, 2, 3] * 15, 0, 0, 1)))
+    samples = dataset.__getitems__(list(numbered([0, 1, 2, 3] * 15, 0, 0, 1)))
     for k, sample in enumerate(samples):
         lq, gt = sample["lq"], sample["gt"]
         assert lq.shape == gt.shape == (3, 48, 48)
@@ -118,13 +118,13 @@ def test_whole_scenes_are_the_largest_square_scaled_down(pairs):
     whole = read_image(pairs / "gt/0.png")
     half = cv2.resize(whole, (80, 60), interpolation=cv2.INTER_AREA)
     for position in range(5):
-        gt = dataset[Draw(0, 0, position)]["gt"]
+        gt = dataset[SampleIndex(0, 0, position)]["gt"]
         picture = (gt * 255).round().byte().permute(1, 2, 0).numpy()
         assert any(np.array_equal(picture, half[:, x : x + 60]) for x in range(21))
     mixed = paired(pairs, gt_size=60, scene_share=0.5)
     hits = 0
     for position in range(40):
-        gt = mixed[Draw(0, 0, position)]["gt"]
+        gt = mixed[SampleIndex(0, 0, position)]["gt"]
         picture = (gt * 255).round().byte().permute(1, 2, 0).numpy()
         hits += any(np.array_equal(picture, half[:, x : x + 60]) for x in range(21))
     assert 10 < hits < 30
@@ -144,12 +144,12 @@ def degraded(root, **options):
 def test_synthesis_degrades_its_crops_anew(clean, kind, preset):
     dataset = degraded(clean, type=kind, preset=preset)
     assert len(dataset) == 3
-    first, second = dataset[Draw(0, 0, 0)], dataset[Draw(0, 0, 1)]
+    first, second = dataset[SampleIndex(0, 0, 0)], dataset[SampleIndex(0, 0, 1)]
     for sample in (first, second):
         assert sample["lq"].shape == sample["gt"].shape == (3, 64, 64)
         assert not torch.equal(sample["lq"], sample["gt"])
     assert not torch.equal(first["gt"], second["gt"])
-    assert torch.equal(dataset[Draw(0, 0, 0)]["lq"], first["lq"])
+    assert torch.equal(dataset[SampleIndex(0, 0, 0)]["lq"], first["lq"])
     whole = degraded(clean, type=kind, preset=preset, gt_size=None)
     assert torch.equal(whole[1]["lq"], whole[1]["lq"])
     assert not torch.equal(whole[1]["lq"], whole[1]["gt"])
@@ -157,7 +157,7 @@ def test_synthesis_degrades_its_crops_anew(clean, kind, preset):
 
 def basicsr_epochs(dataset, workers, ratio=1, ranks=1, epochs=2):
     """What BasicSR's own sampler and loader deliver, by rank, as bytes."""
-    mend_basicsr()
+    patch_basicsr()
     from basicsr.data import build_dataloader
     from basicsr.data.data_sampler import EnlargedSampler
 
@@ -201,13 +201,13 @@ def test_plain_indices_get_a_stream_of_their_own(clean):
 
 
 def test_draws_are_plain_indices_to_everyone_else():
-    draws = list(number([5, 7], epoch=2, first=1, step=4))
+    draws = list(numbered([5, 7], epoch=2, first=1, step=4))
     assert [int(d) for d in draws] == [5, 7]
     assert ["abcdefgh"[d] for d in draws] == ["f", "h"]
     assert [(d.epoch, d.position) for d in draws] == [(2, 1), (2, 5)]
-    assert generator(0, draws[0]).random() == generator(0, Draw(6, 2, 1)).random()
-    assert generator(0, draws[0]).random() != generator(0, draws[1]).random()
-    assert generator(0, draws[0]).random() != generator(1, draws[0]).random()
+    assert sample_rng(0, draws[0]).random() == sample_rng(0, SampleIndex(6, 2, 1)).random()
+    assert sample_rng(0, draws[0]).random() != sample_rng(0, draws[1]).random()
+    assert sample_rng(0, draws[0]).random() != sample_rng(1, draws[0]).random()
 
 
 def test_uhr4k_subsets(tmp_path, pairs):
@@ -309,7 +309,7 @@ def test_given_depth_reaches_the_haze(tmp_path, clean):
     assert torch.equal(near["lq"], near["gt"])
     assert samples["rocket.jpg"]["lq"].std() < 0.8 * samples["rocket.jpg"]["gt"].std()
     assert "depth" in {
-        f.name for f in dataclasses.fields(dataset.synthesis.sample(generator(0, 1)))
+        f.name for f in dataclasses.fields(dataset.synthesis.sample(sample_rng(0, 1)))
     }
 
 
@@ -337,11 +337,11 @@ def test_parts_of_a_mixed_dataset_come_as_they_would_alone(pairs, clean):
         UHDSynthesisDataset(str(clean), {"type": "haze"}, crops=crops),
     ]
     order = [5, 0, 1, 6, 3, 3, 6, 2]
-    samples = mixed.__getitems__(list(number(order, 0, 0, 1)))
+    samples = mixed.__getitems__(list(numbered(order, 0, 0, 1)))
     for k, sample in enumerate(samples):
         index = order[k - k % 2]  # of the first of its group
         part, index = (alone[0], index) if index < 4 else (alone[1], index - 4)
-        draws = [Draw(index, 0, k - k % 2), Draw(index, 0, k - k % 2 + 1)]
+        draws = [SampleIndex(index, 0, k - k % 2), SampleIndex(index, 0, k - k % 2 + 1)]
         expected = part.__getitems__(draws)[k % 2]
         assert sample["gt_path"] == expected["gt_path"]
         assert torch.equal(sample["lq"], expected["lq"])

@@ -13,21 +13,21 @@ import torch
 
 from glsgn_plugins import InputError
 from glsgn_plugins.io import atomic
-from glsgn_plugins.io.atomic import write_whole, written_whole
+from glsgn_plugins.io.atomic import atomic_write, atomic_write_into
 
 
 def test_files_appear_whole_or_not_at_all(tmp_path):
     (tmp_path / "net.pth").write_bytes(b"old")
-    with pytest.raises(RuntimeError, match="halfway"), written_whole(tmp_path) as scratch:
+    with pytest.raises(RuntimeError, match="halfway"), atomic_write_into(tmp_path) as scratch:
         (scratch / "net.pth").write_bytes(b"new")
         raise RuntimeError("halfway")
     assert (tmp_path / "net.pth").read_bytes() == b"old"
-    with pytest.raises(OSError, match="disk full"), written_whole(tmp_path) as scratch:
+    with pytest.raises(OSError, match="disk full"), atomic_write_into(tmp_path) as scratch:
         (scratch / "net.pth").write_bytes(b"an archive without its end")
     assert (tmp_path / "net.pth").read_bytes() == b"old"
-    with pytest.raises(OSError, match="nothing could be written"), written_whole(tmp_path):
+    with pytest.raises(OSError, match="nothing could be written"), atomic_write_into(tmp_path):
         pass
-    with written_whole(tmp_path) as scratch:
+    with atomic_write_into(tmp_path) as scratch:
         torch.save({"a": 1}, scratch / "net.pth")
     assert zipfile.is_zipfile(tmp_path / "net.pth")
     assert [p.name for p in tmp_path.iterdir()] == ["net.pth"]
@@ -38,24 +38,24 @@ def test_a_killed_writer_leaves_the_old_file_and_the_next_one_cleans_up(tmp_path
     old = (tmp_path / "net.pth").read_bytes()
     code = (
         "import os, signal, sys\n"
-        "from glsgn_plugins.io.atomic import written_whole\n"
-        "with written_whole(sys.argv[1]) as scratch:\n"
+        "from glsgn_plugins.io.atomic import atomic_write_into\n"
+        "with atomic_write_into(sys.argv[1]) as scratch:\n"
         "    (scratch / 'net.pth').write_bytes(b'half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     assert done.returncode == -9
     assert (tmp_path / "net.pth").read_bytes() == old
-    with written_whole(tmp_path) as scratch:
+    with atomic_write_into(tmp_path) as scratch:
         torch.save({"b": 2}, scratch / "other.pth")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.pth", "other.pth"]
 
 
 def write_often(folder, letter):
     for turn in range(100):
-        with written_whole(folder, durable=False) as scratch:
+        with atomic_write_into(folder, durable=False) as scratch:
             (scratch / f"{letter}{turn}").write_text(letter)
-        write_whole(folder / "same", letter.encode() * 100_000, durable=False)
+        atomic_write(folder / "same", letter.encode() * 100_000, durable=False)
 
 
 def test_processes_that_write_into_one_folder_do_not_meet(tmp_path):
@@ -83,7 +83,7 @@ def test_threads_have_scratch_folders_of_their_own(locks, tmp_path, monkeypatch)
     both = threading.Barrier(2, timeout=60)
 
     def write(name):
-        with written_whole(tmp_path) as scratch:
+        with atomic_write_into(tmp_path) as scratch:
             (scratch / name).write_text(name)
             both.wait()
             assert [p.name for p in scratch.iterdir()] == [name]
@@ -101,11 +101,11 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     path = tmp_path / "out.png"
     code = (
         "import resource, signal; from pathlib import Path\n"
-        "from glsgn_plugins.io.atomic import write_whole\n"
+        "from glsgn_plugins.io.atomic import atomic_write\n"
         "from glsgn_plugins.errors import InputError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000)); path = Path({str(path)!r})\n"
-        "try: write_whole(path, bytes(100000))\n"
+        "try: atomic_write(path, bytes(100000))\n"
         "except InputError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -114,15 +114,15 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 40000
 
     path.write_bytes(b"earlier")
-    write_whole(path, b"later")
+    atomic_write(path, b"later")
     assert path.read_bytes() == b"later"
     assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
 
 
 def test_names_that_are_too_long_for_the_disk(tmp_path):
     fits = tmp_path / ("ü" * 125 + ".png")
-    write_whole(fits, b"content")
+    atomic_write(fits, b"content")
     assert fits.read_bytes() == b"content"
     with pytest.raises(InputError, match="give it a shorter name"):
-        write_whole(tmp_path / ("x" * 300 + ".png"), b"content")
+        atomic_write(tmp_path / ("x" * 300 + ".png"), b"content")
     assert list(tmp_path.iterdir()) == [fits]

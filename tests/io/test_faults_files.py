@@ -444,8 +444,8 @@ def test_doctor_tells_of_torchs_flaws(monkeypatch, capsys):
     from glsgn_plugins.cli import doctor
 
     monkeypatch.setattr(doctor, "trusts_torch", lambda: False)
-    monkeypatch.setattr(doctor.compat, "mend_basicsr", lambda: None)
-    monkeypatch.setattr(doctor.compat, "mend_mmagic", lambda: None)
+    monkeypatch.setattr(doctor.compat, "patch_basicsr", lambda: None)
+    monkeypatch.setattr(doctor.compat, "patch_mmagic", lambda: None)
     assert main(["doctor"]) == 1
     assert "CVE-2026-24747" in capsys.readouterr().out
 

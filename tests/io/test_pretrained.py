@@ -17,7 +17,7 @@ from tiny_mmagic import write
 from glsgn_plugins import GLSGN, InputError, load_pretrained, restore_array
 from glsgn_plugins.cli.basicsr import main as basicsr
 from glsgn_plugins.cli.glsgn import main as glsgn
-from glsgn_plugins.compat import installed, mend_basicsr
+from glsgn_plugins.compat import installed, patch_basicsr
 from glsgn_plugins.degradations import DEGRADATIONS, Rain
 from glsgn_plugins.io import pretrained
 from glsgn_plugins.io.images import read_image
@@ -279,7 +279,7 @@ def runner_of(folder, edit):
     from mmengine.config import Config
     from mmengine.runner import Runner
 
-    import glsgn_plugins.mmagic  # noqa: F401  # mends and registers
+    import glsgn_plugins.mmagic  # noqa: F401  # patches and registers
 
     return Runner.from_cfg(Config.fromfile(write(folder, edit)))
 
@@ -288,7 +288,7 @@ def runner_of(folder, edit):
 def test_mmengine_loads_them_by_scheme_and_by_file():
     from mmengine.runner import CheckpointLoader
 
-    import glsgn_plugins.mmagic  # noqa: F401  # mends and registers
+    import glsgn_plugins.mmagic  # noqa: F401  # patches and registers
 
     weights = read_safetensors(pretrained.pretrained_file("rain"))
     for source in ("glsgn://rain", str(pretrained.pretrained_file("rain"))):
@@ -334,7 +334,7 @@ def test_basicsr_takes_no_weights_of_another_size_or_name(
 
 
 def test_basicsr_takes_safetensors_whatever_the_key(tmp_path):
-    mend_basicsr()
+    patch_basicsr()
     from basicsr.models.base_model import BaseModel
 
     model = BaseModel({"num_gpu": 0, "is_train": False})

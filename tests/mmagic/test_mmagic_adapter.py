@@ -19,7 +19,7 @@ from glsgn_plugins.metrics import calculate_lpips, calculate_seam
 if compat.installed("mmagic") is None:
     pytest.skip("mmagic is not in this stack", allow_module_level=True)
 
-import glsgn_plugins.mmagic  # noqa: F401, I001  # mends first, and registers
+import glsgn_plugins.mmagic  # noqa: F401, I001  # patches first, and registers
 
 from mmagic.apis import MMagicInferencer
 from mmagic.registry import DATASETS, METRICS, MODELS

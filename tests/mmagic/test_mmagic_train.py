@@ -15,7 +15,7 @@ from harness import BIN, environment, make_pairs, run_command
 from tiny_mmagic import logged, mim, scores, write
 
 from glsgn_plugins import GLSGN, glsgn_b
-from glsgn_plugins.compat import installed, mend_basicsr
+from glsgn_plugins.compat import installed, patch_basicsr
 from glsgn_plugins.io.weights import read_weights, write_weights
 
 pytestmark = pytest.mark.skipif(installed("mmagic") is None, reason="mmagic is not in this stack")
@@ -245,7 +245,7 @@ def test_one_checkpoint_gives_one_output_in_the_core_and_under_both_frameworks(
 
     net = GLSGN(widths=(4, 4, 4, 4)).eval()
     net.load_state_dict(read_weights(Path(checkpoint)).weights)
-    mend_basicsr()
+    patch_basicsr()
     from basicsr.metrics import calculate_psnr, calculate_ssim
 
     rounded = []
