@@ -49,11 +49,14 @@ from forward import build
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from glsgn_plugins.demo import TRAIN_PHOTOS, photo
+from glsgn_plugins.archs.glsgn import GLSGN
+from glsgn_plugins.compat import patch_basicsr, patch_mmagic
 from glsgn_plugins.inference import AMP_TYPES, restore
-from glsgn_plugins.network import GLSGN
-from glsgn_plugins.shipped import find_shipped
-from glsgn_plugins.upstream import mend_basicsr, mend_mmagic
+from glsgn_plugins.io.shipped import find_shipped
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+
+from demo_data import TRAIN_PHOTOS, photo
 
 Table = list[str]
 
@@ -273,7 +276,7 @@ def measure_16k(bench: Bench) -> Table:
 
 def basicsr_model(bench: Bench, folder: Path, amp: str | None, compiled: bool) -> Any:
     """GLSGNModel by the shipped options of deraining."""
-    mend_basicsr()
+    patch_basicsr()
     from basicsr.models import build_model
 
     import glsgn_plugins.basicsr  # noqa: F401  # registers
@@ -290,7 +293,7 @@ def basicsr_model(bench: Bench, folder: Path, amp: str | None, compiled: bool) -
 
 def mmagic_trainer(bench: Bench, amp: str | None, compiled: bool) -> tuple[Any, Any]:
     """GLSGNRestorer by the shipped config, and its optimiser's wrapper."""
-    mend_mmagic()
+    patch_mmagic()
     from mmagic.registry import MODELS
     from mmengine.config import Config
     from mmengine.optim import build_optim_wrapper
@@ -405,7 +408,7 @@ NCCL = """
 import torch
 from torch.nn.parallel import DistributedDataParallel
 from glsgn_plugins.losses import GLSGNLoss, loss_terms
-from glsgn_plugins.network import GLSGN
+from glsgn_plugins.archs.glsgn import GLSGN
 cuda = torch.cuda.is_available()
 torch.distributed.init_process_group("nccl" if cuda else "gloo")
 device = torch.device("cuda", 0) if cuda else torch.device("cpu")

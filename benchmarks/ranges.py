@@ -27,12 +27,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from glsgn_plugins.data.images import read_image
 from glsgn_plugins.data.synthesis import make_degradation
-from glsgn_plugins.demo import photo
+from glsgn_plugins.io.images import read_image
+from glsgn_plugins.io.weights import read_glsgn
 from glsgn_plugins.losses import GLSGNLoss
 from glsgn_plugins.pretrained import OPTIONS, load_pretrained
-from glsgn_plugins.weights import read_glsgn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+
+from demo_data import photo
 
 LARGEST = 65504.0
 """Of float16."""

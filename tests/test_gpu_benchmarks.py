@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import environment
+from harness import environment
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 

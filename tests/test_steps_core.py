@@ -8,9 +8,9 @@ from device import META, WaitsError, watched
 from torch._subclasses import FakeTensorMode
 
 from glsgn_plugins import InputError
+from glsgn_plugins.archs.glsgn import GLSGN, PAPER_GRIDS, glsgn_b, glsgn_s
 from glsgn_plugins.inference import restore, restoring
 from glsgn_plugins.losses import GLSGNLoss, loss_terms
-from glsgn_plugins.network import GLSGN, PAPER_GRIDS, glsgn_b, glsgn_s
 from glsgn_plugins.training import (
     FiniteWatch,
     as_it_is,

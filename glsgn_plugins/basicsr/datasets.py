@@ -40,11 +40,11 @@ class FromOptions:
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        given = {key: value for key, value in opt.items() if key not in LOADER_KEYS}
-        as_bytes = given.pop("as_bytes", False)
+        options = {key: value for key, value in opt.items() if key not in LOADER_KEYS}
+        as_bytes = options.pop("as_bytes", False)
         if not isinstance(as_bytes, bool):
             raise wrong_type("as_bytes", as_bytes, "true or false")
-        made = datasets.arguments(super().__init__, given, opt["type"])
+        made = datasets.arguments(super().__init__, options, opt["type"])
         if opt.get("scale", 1) != 1:
             raise InputError(f"scale: {opt['scale']}, but {opt['type']} has inputs of equal size")
         if opt.get("phase") == "train" and made["crops"].gt_size is None:

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from glsgn_plugins.data.checks import THUMBNAIL, Seen
+from glsgn_plugins.data.checks import THUMBNAIL, PairReport
 from glsgn_plugins.data.layouts import Pair
+from glsgn_plugins.io.atomic import atomic_write
 from glsgn_plugins.shards import Shard
-from glsgn_plugins.writing import write_whole
 
 NOTES = ".prepared"
 """In the set's folder or in that of its sub-images: what shards have seen."""
@@ -33,7 +33,7 @@ def leave_notes(
     folder: Path,
     what: Mapping[str, Any],
     shard: Shard,
-    seen: Sequence[Seen],
+    seen: Sequence[PairReport],
     lines: Mapping[Pair, Lines],
 ) -> None:
     """Write down what a shard has seen.
@@ -59,12 +59,12 @@ def leave_notes(
         ],
     }
     content = json.dumps(note).encode(errors="surrogateescape")
-    write_whole(_place(folder, shard), content)
+    atomic_write(_place(folder, shard), content)
 
 
 def notes_of_all(
     folder: Path, what: Mapping[str, Any], total: int, pairs: Sequence[Pair]
-) -> tuple[list[Seen], dict[Pair, Lines]] | None:
+) -> tuple[list[PairReport], dict[Pair, Lines]] | None:
     """What all shards have seen, in the order of the pairs; ``None`` where some aren't done yet.
 
     Args:
@@ -73,7 +73,7 @@ def notes_of_all(
         total: How many shards there are.
         pairs: Of the whole set.
     """
-    found: dict[Pair, Seen] = {}
+    found: dict[Pair, PairReport] = {}
     lines: dict[Pair, Lines] = {}
     for number in range(1, total + 1):
         shard = Shard(number, total)
@@ -107,13 +107,13 @@ def _packed(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
-def _seen(pair: Pair, record: Mapping[str, Any]) -> Seen:
+def _seen(pair: Pair, record: Mapping[str, Any]) -> PairReport:
     thumbnails = [
         np.frombuffer(base64.b64decode(text), np.float32).reshape(THUMBNAIL, THUMBNAIL)
         for text in record["thumbnails"]
     ]
     shape = record["shape"]
-    return Seen(
+    return PairReport(
         pair,
         tuple(record["problems"]),
         None if shape is None else (shape[0], shape[1], shape[2]),

@@ -9,11 +9,11 @@ from mmagic.registry import MODELS
 from mmengine.logging import MessageHub
 from torch import Tensor
 
+from glsgn_plugins.compat.mmengine_waiting import stop_unless_finite
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.losses import loss_terms
 from glsgn_plugins.mmagic.tiled_model import TiledEditModel
 from glsgn_plugins.training import as_it_is, compile_forward, compiler
-from glsgn_plugins.upstream.waiting import stop_unless_finite
 
 
 @MODELS.register_module()
