@@ -13,7 +13,6 @@ from glsgn_plugins.io.pretrained import (
     shipped_tasks,
     weights_file,
 )
-from glsgn_plugins.io.weights import read_glsgn
 
 
 def load_pretrained(task: str) -> GLSGN:
@@ -25,6 +24,8 @@ def load_pretrained(task: str) -> GLSGN:
     Raises:
         InputError: As of :func:`~glsgn_plugins.io.pretrained.pretrained_file`.
     """
+    from glsgn_plugins.io.weights import read_glsgn  # brings safetensors: not needed until here
+
     return read_glsgn(pretrained_file(task))
 
 
