@@ -110,7 +110,7 @@ def test_several_crops_of_one_decoded_image(pairs, monkeypatch):
 
     read = []
     monkeypatch.setattr(datasets, "read_rows", lambda *_: None)  # decode whole images
-    monkeypatch.setattr(forms, "read_image", lambda p: read.append(p) or read_image(p))
+    monkeypatch.setattr(pairing, "read_image", lambda p: read.append(p) or read_image(p))
     samples = paired(pairs, gt_size=32, crops_per_image=4).__getitems__([2, 0, 1, 3, 1, 0, 3, 2])
     assert len(samples) == 8
     assert [path.name for path in read] == ["2.png", "2.png", "1.png", "1.png"]
