@@ -106,7 +106,7 @@ def test_crops_are_cut_flipped_and_turned_jointly(pairs, crops_per_image):
 
 
 def test_several_crops_of_one_decoded_image(pairs, monkeypatch):
-    from glsgn_plugins.data import datasets
+    from glsgn_plugins.data import datasets, pairing
 
     read = []
     monkeypatch.setattr(datasets, "read_rows", lambda *_: None)  # decode whole images
