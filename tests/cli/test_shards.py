@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from demo_data import photo
-from harness import BIN, environment, run_command
-from test_synthesize import same_trees
+from harness import BIN, environment, run_command, same_trees
 
 from glsgn_plugins import InputError
 from glsgn_plugins.cli.glsgn import main
