@@ -35,18 +35,18 @@ from torch import nn
 from tqdm import tqdm
 
 from glsgn_plugins import load_pretrained, restore
-from glsgn_plugins.checkpoint import read_checkpoint
-from glsgn_plugins.data.images import image_files, read_image
+from glsgn_plugins.compat import patch_basicsr
 from glsgn_plugins.data.synthesis import make_degradation
 from glsgn_plugins.degradations import Place
 from glsgn_plugins.degradations.depth import thumbnail
+from glsgn_plugins.io.atomic import atomic_write
+from glsgn_plugins.io.checkpoints import read_checkpoint
+from glsgn_plugins.io.images import image_files, read_image
+from glsgn_plugins.io.pretrained import shipped_tasks
+from glsgn_plugins.io.weights import read_glsgn
 from glsgn_plugins.metrics import calculate_seam
-from glsgn_plugins.pretrained import shipped_tasks
-from glsgn_plugins.upstream import mend_basicsr
-from glsgn_plugins.weights import read_glsgn
-from glsgn_plugins.writing import write_whole
 
-mend_basicsr()
+patch_basicsr()
 from basicsr.metrics import calculate_psnr, calculate_ssim  # noqa: E402
 
 Image = NDArray[np.uint8]
@@ -177,7 +177,7 @@ def write_sheet(rows: list[list[Image]], file: Path) -> None:
         [np.pad(s, ((0, 4), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in lines]
     )
     quality = [cv2.IMWRITE_JPEG_QUALITY, 85]
-    write_whole(file, bytes(cv2.imencode(".jpg", sheet[..., ::-1], quality)[1]))
+    atomic_write(file, bytes(cv2.imencode(".jpg", sheet[..., ::-1], quality)[1]))
 
 
 class Found(NamedTuple):

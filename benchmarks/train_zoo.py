@@ -39,11 +39,11 @@ from numpy.typing import NDArray
 from peers import PEERS
 from train import BIN, pace
 
-from glsgn_plugins.data.images import read_image
-from glsgn_plugins.pretrained import OPTIONS, is_shipped
-from glsgn_plugins.shipped import find_shipped
-from glsgn_plugins.weights import read_weights, write_weights
-from glsgn_plugins.writing import write_whole, written_whole
+from glsgn_plugins.io.atomic import atomic_write, atomic_write_into
+from glsgn_plugins.io.images import read_image
+from glsgn_plugins.io.pretrained import OPTIONS, is_shipped
+from glsgn_plugins.io.shipped import find_shipped
+from glsgn_plugins.io.weights import read_weights, write_weights
 
 HERE = Path(__file__).resolve().parent
 TASKS = tuple(OPTIONS)
@@ -123,7 +123,7 @@ def cache(photographs: Path, folder: Path) -> None:
             top, left = (image.shape[0] - rows) // 2, (image.shape[1] - cols) // 2
             image = image[top : top + rows, left : left + cols]
         for turns, target in enumerate(targets):
-            with written_whole(target.parent) as scratch:
+            with atomic_write_into(target.parent) as scratch:
                 cv2.imwrite(str(scratch / target.name), np.rot90(image[..., ::-1], turns))
 
 
@@ -198,7 +198,7 @@ def options(stage: Stage, network: str, args: argparse.Namespace, steps: int) ->
 
 def basicsr_train(opt: dict[str, Any], file: Path, folder: Path, resume: bool) -> str:
     """Run it; what it logged."""
-    write_whole(file, yaml.safe_dump(opt).encode())
+    atomic_write(file, yaml.safe_dump(opt).encode())
     command = [sys.executable, str(HERE / "peers.py")]
     if opt["network_g"]["type"] == "GLSGN":
         command = [str(BIN / "basicsr"), "train"]
@@ -252,7 +252,7 @@ def train(stage: Stage, network: str, args: argparse.Namespace) -> None:
         "seconds a step": seconds,
         "share waited for data": waited / seconds,
     }
-    write_whole(record, json.dumps(took, indent=1).encode())
+    atomic_write(record, json.dumps(took, indent=1).encode())
     print(f"{name}: {took}", file=sys.stderr, flush=True)
 
 
