@@ -12,15 +12,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import torch
 
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.headers import check_header, read_header
-from glsgn_plugins.inference import AMP_TYPES, MODES, check_tile, images, restore_array
+from glsgn_plugins.inference import (
+    AMP_TYPES,
+    MODES,
+    STRONGEST,
+    check_region,
+    check_strength,
+    check_tile,
+    images,
+    region_mask,
+    restore_array,
+)
 from glsgn_plugins.listing import NOT_READ, left_out, walk
 from glsgn_plugins.network import GLSGN
 from glsgn_plugins.pretrained import OPTIONS, load_pretrained
 from glsgn_plugins.weights import read_glsgn
+from glsgn_plugins.writing import write_whole
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}]"
 
@@ -49,6 +61,23 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--tile", default="auto", help=f"{', '.join(MODES)} or pixels of a region (default: auto)"
     )
+    parser.add_argument(
+        "--strength",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help=f"how much of the change is wanted, 0 to {STRONGEST} (default: 1)",
+    )
+    parser.add_argument(
+        "--mask", type=Path, metavar="FILE", help="restore where this grey image is white"
+    )
+    parser.add_argument(
+        "--region",
+        nargs=4,
+        type=int,
+        metavar=("X", "Y", "WIDTH", "HEIGHT"),
+        help="restore inside of this rectangle of pixels",
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
     parser.add_argument(
         "--amp", choices=AMP_TYPES, help="half precision, on GPUs that are good at it"
@@ -64,7 +93,11 @@ def run(args: argparse.Namespace) -> int:
     """Exit code 0; 1 where a file could not be restored, and the others were."""
     tile = int(args.tile) if args.tile.lstrip("-").isdigit() else args.tile
     check_tile(tile)
+    check_strength(args.strength, "--strength")
+    if args.region is not None:
+        check_region(args.region)
     images.vips()
+    mask = None if args.mask is None else images.read_mask(args.mask)
     device = _device(args.device)
     jobs = _jobs(args.inputs, args.output)
     left = [job for job in jobs if args.overwrite or not job[1].exists()]
@@ -73,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     net = load_pretrained(args.task) if args.weights is None else read_glsgn(args.weights)
     net = net.to(memory_format=torch.channels_last).to(device)
     try:
-        return _restore_all(net, left, tile, args)
+        return _restore_all(net, left, tile, mask, args)
     except KeyboardInterrupt:
         print("glsgn restore: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
@@ -155,6 +188,18 @@ def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
         print(f"glsgn restore: {given}: {others}", file=sys.stderr)
 
 
+def _where(
+    mask: np.ndarray | None, region: list[int] | None, size: tuple[int, ...]
+) -> np.ndarray | None:
+    """Where one image is to change: in the mask, and in the region."""
+    if region is None:
+        return mask
+    inside = region_mask(region, size).numpy()
+    if mask is None:
+        return inside
+    return mask * inside if mask.shape == size else mask  # which is refused
+
+
 def _beside(target: Path) -> Path:
     """What ``--compare`` writes."""
     return target.with_name(f"{target.name}_compare.jpg")
@@ -192,7 +237,11 @@ def _interruptible() -> Iterator[Callable[[], None]]:
 
 
 def _restore_all(
-    net: GLSGN, jobs: list[tuple[Path, Path]], tile: str | int, args: argparse.Namespace
+    net: GLSGN,
+    jobs: list[tuple[Path, Path]],
+    tile: str | int,
+    mask: np.ndarray | None,
+    args: argparse.Namespace,
 ) -> int:
     from tqdm import tqdm
 
@@ -237,10 +286,21 @@ def _restore_all(
                 photograph = images.read(path)
                 if left_out := images.check_target(target, photograph):
                     say(f"{target}: leaves out {', '.join(left_out)}")
+                where = _where(mask, args.region, photograph.pixels.shape[:2])
                 restored = restore_array(
-                    net, photograph.pixels, tile, amp=args.amp, progress=progress, say=tell
+                    net,
+                    photograph.pixels,
+                    tile,
+                    strength=args.strength,
+                    mask=where,
+                    amp=args.amp,
+                    progress=progress,
+                    say=tell,
                 )
-                images.write(target, photograph, restored)
+                if args.strength == 0 and path.suffix.lower() == target.suffix.lower():
+                    write_whole(target, path.read_bytes())  # JPEG, encoded anew, would differ
+                else:
+                    images.write(target, photograph, restored)
                 if args.compare:
                     images.compare(_beside(target), photograph.pixels, restored)
             except InputError as error:

@@ -147,6 +147,23 @@ def read(path: Path) -> Photograph:
     return Photograph(pixels, extra, colours == 1, block, header, fields)
 
 
+def read_mask(path: Path) -> np.ndarray:
+    """A grey image as shares: black 0, white 1.
+
+    Returns:
+        ``(H, W)``, float32, upright.
+
+    Raises:
+        InputError: As of :func:`read`; or it has colours, and nobody can tell what they mean.
+    """
+    pixels = read(path).pixels
+    if (pixels != pixels[..., :1]).any():
+        raise InputError(
+            f"{path}: a mask in colours; expected grey, white where the picture is to be restored"
+        )
+    return pixels[..., 0] / np.float32(np.iinfo(pixels.dtype).max)
+
+
 def check_target(path: Path, photograph: Photograph) -> list[str]:
     """Whether a format holds what a photograph has; before the work, since it is known then.
 
