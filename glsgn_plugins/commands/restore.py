@@ -26,8 +26,9 @@ from glsgn_plugins.inference import (
     check_tile,
     images,
     region_mask,
-    restore_array,
 )
+from glsgn_plugins.inference.colour import colours_of
+from glsgn_plugins.inference.photographs import restore_photograph
 from glsgn_plugins.listing import NOT_READ, left_out, walk
 from glsgn_plugins.network import GLSGN
 from glsgn_plugins.pretrained import OPTIONS, load_pretrained
@@ -49,7 +50,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "restore",
         help="restore photographs",
         description="Restore photographs of any size: JPEG, PNG, TIFF and WebP. What is in OUT "
-        "already is left, so that a folder goes on where it was interrupted.",
+        "already is left, so that a folder goes on where it was interrupted. Pictures with a "
+        "profile are restored in sRGB and keep their profile, and the colours beyond sRGB.",
     )
     parser.add_argument("inputs", nargs="+", metavar="IN", help="files, folders, 'patterns*'")
     parser.add_argument("output", type=Path, metavar="OUT", help="a folder; or a file, of one file")
@@ -77,6 +79,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         type=int,
         metavar=("X", "Y", "WIDTH", "HEIGHT"),
         help="restore inside of this rectangle of pixels",
+    )
+    parser.add_argument(
+        "--keep-colour",
+        action="store_true",
+        help="change how light pixels are and leave their colours, as against haze",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
     parser.add_argument(
@@ -284,15 +291,18 @@ def _restore_all(
                 if args.compare and len(os.fsencode(_beside(target).name)) > LONGEST:
                     raise InputError(f"{path}: its name is too long for --compare; shorten it")
                 photograph = images.read(path)
+                colours = colours_of(photograph, path)
                 if left_out := images.check_target(target, photograph):
                     say(f"{target}: leaves out {', '.join(left_out)}")
                 where = _where(mask, args.region, photograph.pixels.shape[:2])
-                restored = restore_array(
+                restored = restore_photograph(
                     net,
-                    photograph.pixels,
+                    photograph,
+                    colours,
                     tile,
                     strength=args.strength,
                     mask=where,
+                    keep_colour=args.keep_colour,
                     amp=args.amp,
                     progress=progress,
                     say=tell,
@@ -302,7 +312,10 @@ def _restore_all(
                 else:
                     images.write(target, photograph, restored)
                 if args.compare:
-                    images.compare(_beside(target), photograph.pixels, restored)
+                    before, after = photograph.pixels, restored
+                    if colours is not None:
+                        before, after = (colours.to_srgb(x) for x in (before, after))
+                    images.compare(_beside(target), before, after)
             except InputError as error:
                 failed += 1
                 say(

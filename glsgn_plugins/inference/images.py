@@ -197,7 +197,7 @@ def check_target(path: Path, photograph: Photograph) -> list[str]:
         left_out.append("an alpha channel that is opaque everywhere")
     if extra is not None and extra.shape[2] > 1 and suffix not in TIFF:
         raise InputError(f"{path}: {header.channels}, which .tif alone holds")
-    if suffix != ".png" and not _is_srgb(header.colour):
+    if suffix != ".png" and not is_srgb(header.colour):
         raise InputError(
             f"{path}: the PNG tells its colours by {_told_by(header.colour)}, which .png alone "
             "holds; give that format, or convert the image to sRGB first"
@@ -215,7 +215,7 @@ def _told_by(colour: Colour) -> str:
     return ", ".join(kind.decode() for kind in colour if kind in (b"cICP", b"gAMA", b"cHRM"))
 
 
-def _is_srgb(colour: Colour) -> bool:
+def is_srgb(colour: Colour) -> bool:
     """Whether a PNG looks the same where its chunks are not regarded."""
     if b"iCCP" in colour:  # which other formats hold
         return True

@@ -173,6 +173,7 @@ def restore(
     *,
     strength: float = 1.0,
     mask: Tensor | None = None,
+    keep_colour: bool = False,
     overlap: int | None = None,
     amp: str | None = None,
     memory: int | None = None,
@@ -199,7 +200,8 @@ def restore(
               memory that is free.
         strength: How much of the change is wanted, from 0, the image as it is, to 1.5.
         mask: ``(H, W)`` in [0, 1], by which the change is multiplied: 0 leaves the image as it is.
-            Both are for networks that keep sizes.
+        keep_colour: The change of luma alone, with the chroma of the image. This and the two above
+            are for networks that keep sizes.
         overlap: Pixels that tiles share; an eighth of ``tile`` unless given. Not for GLSGN.
         amp: ``"bf16"`` or ``"fp16"``: autocast.
         memory: Bytes that streaming is to make do with on the device, beside network and images; by
@@ -230,7 +232,7 @@ def restore(
         progress(1.0)
         return as_float(image).clone()
     restored = _restore(net, image, tile, overlap, amp, memory, steady, progress, say)
-    return blend(image, restored, strength, mask)
+    return blend(image, restored, strength, mask, keep_colour)
 
 
 def _restore(
