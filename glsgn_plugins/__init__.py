@@ -7,7 +7,7 @@ BasicSR, ``glsgn_plugins.mmagic`` in MMagic.
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference import restore, restore_array
 from glsgn_plugins.network import GLSGN, PathwayOutputs, glsgn_b, glsgn_l, glsgn_s
-from glsgn_plugins.pretrained import load_pretrained
+from glsgn_plugins.pretrained import list_pretrained, load_pretrained
 
 __version__ = "0.1.0"
 
@@ -19,6 +19,7 @@ __all__ = [
     "glsgn_b",
     "glsgn_l",
     "glsgn_s",
+    "list_pretrained",
     "load_pretrained",
     "restore",
     "restore_array",

@@ -7,6 +7,7 @@ in commands and in both frameworks' options, ``glsgn://TASK`` stands for the shi
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,6 +55,15 @@ def shipped_tasks() -> list[str]:
         InputError: The list of checksums is missing or damaged.
     """
     return list(_checksums())
+
+
+def list_pretrained(pattern: str = "*") -> list[str]:
+    """Names that :func:`load_pretrained` takes, in order.
+
+    Args:
+        pattern: Which of them, as of shells.
+    """
+    return sorted(fnmatch.filter(shipped_tasks(), pattern))
 
 
 def _checksums() -> dict[str, str]:
