@@ -15,10 +15,10 @@ PERIOD_READY := $(PERIOD)/.ready
 .PHONY: demo demo-mmagic test lint test-period clean
 
 demo: $(READY)
-	$(BIN)/python -W ignore -m glsgn_plugins.demo
+	$(BIN)/python -W ignore examples/demo.py
 
 demo-mmagic: $(READY)
-	$(BIN)/python -W ignore -m glsgn_plugins.mmagic.demo
+	$(BIN)/python -W ignore examples/demo_mmagic.py
 
 # Two processes of one thread each: most of the time is that of commands which start.
 test: $(READY) lint

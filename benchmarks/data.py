@@ -23,14 +23,14 @@ import cv2
 import numpy as np
 import torch
 
+from glsgn_plugins.compat import patch_basicsr
 from glsgn_plugins.data.crops import Crops
 from glsgn_plugins.data.datasets import UHDPairedDataset
-from glsgn_plugins.data.images import png, read_image
-from glsgn_plugins.data.making import Settings, make
+from glsgn_plugins.data.generate import Settings, generate_set
 from glsgn_plugins.data.synthesis import make_degradation
 from glsgn_plugins.degradations import DEGRADATIONS, PRESETS, Place
 from glsgn_plugins.degradations.depth import thumbnail
-from glsgn_plugins.upstream import mend_basicsr
+from glsgn_plugins.io.images import png, read_image
 
 
 def seconds(run: Callable[[], Any], repeats: int) -> float:
@@ -104,7 +104,7 @@ def delivered(dataset: Any, samples: int, batch: int) -> float:
 
 def loaders(root: Path, samples: int, batch: int) -> None:
     """Samples per second at crops of 512 and 1024."""
-    mend_basicsr()
+    patch_basicsr()
     from basicsr.data import build_dataset
 
     print(f"\nTwo workers, batches of {batch}, {samples} samples\n")
@@ -151,7 +151,7 @@ def main() -> None:
         settings = Settings(
             args.photographs, {"type": "rain", "preset": "plain"}, size=(3840, 2160)
         )
-        for problem in make(root, settings, workers=2):
+        for problem in generate_set(root, settings, workers=2):
             if problem:
                 print(f"left out: {problem}", file=sys.stderr)
         loaders(root, args.samples, args.batch)

@@ -71,19 +71,19 @@ NETWORKS = {
 def build(network: str) -> nn.Module:
     """One of NETWORKS; ImportError where its framework is missing."""
     import glsgn_plugins
-    from glsgn_plugins.upstream import mend_basicsr, mend_mmagic
+    from glsgn_plugins.compat import patch_basicsr, patch_mmagic
 
     if network.startswith("glsgn"):
         return getattr(glsgn_plugins, network)()
     if network == "SwinIR":
-        mend_basicsr()
+        patch_basicsr()
         from basicsr.archs.swinir_arch import SwinIR
 
         six = [6] * 6
         return SwinIR(
             128, 1, 3, 180, depths=six, num_heads=six, window_size=8, mlp_ratio=2, upscale=1
         )
-    mend_mmagic()
+    patch_mmagic()
     if network == "Restormer":
         from mmagic.models.editors.restormer.restormer_net import Restormer
 

@@ -32,14 +32,14 @@ import cv2
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/helpers"))
 
-from pictures import cases
+from image_cases import cases
 
 from glsgn_plugins import GLSGN
-from glsgn_plugins.commands.basicsr import load_plugins
-from glsgn_plugins.commands.basicsr import main as basicsr
-from glsgn_plugins.commands.glsgn import main as glsgn
+from glsgn_plugins.cli.basicsr import load_plugins
+from glsgn_plugins.cli.basicsr import main as basicsr
+from glsgn_plugins.cli.glsgn import main as glsgn
 
 TIME = 60
 """Seconds that a command has."""

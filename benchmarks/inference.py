@@ -50,6 +50,8 @@ import torch
 from costs import TRAFFIC, counted
 from forward import build
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+
 SIZES = {"4k": (2160, 3840), "16k": (8640, 15360)}
 HEAPS = {
     "default": {},
@@ -336,8 +338,9 @@ def floors(
 def photographs_restored(common: dict[str, Any], args: argparse.Namespace) -> list[str]:
     """``glsgn restore`` on photographs of these sizes, tiled out of the demo's."""
     import pyvips
+    from demo_data import UNSEEN_PHOTO, photo
 
-    from glsgn_plugins import demo, glsgn_s
+    from glsgn_plugins import glsgn_s
 
     lines = [
         "`glsgn restore` on a photograph (tiled out of one of scikit-image's, JPEG to JPEG):",
@@ -352,7 +355,7 @@ def photographs_restored(common: dict[str, Any], args: argparse.Namespace) -> li
             torch.save({"params": glsgn_s().state_dict()}, weights)
         for size in args.sizes:
             height, width = (length // args.shrink for length in SIZES[size])
-            one = pyvips.Image.new_from_file(str(demo.photo(demo.UNSEEN_PHOTO)))
+            one = pyvips.Image.new_from_file(str(photo(UNSEEN_PHOTO)))
             tiled = one.replicate(-(-width // one.width), -(-height // one.height))
             tiled.crop(0, 0, width, height).write_to_file(str(folder / f"{size}.jpg"), Q=95)
             command = [str(Path(sys.executable).parent / "glsgn"), "restore", f"{size}.jpg", "out"]
@@ -377,11 +380,12 @@ def photographs_restored(common: dict[str, Any], args: argparse.Namespace) -> li
 
 def photographs(folder: Path | None) -> list[np.ndarray]:
     """Clean ones: those in a folder, or the demo's."""
-    from glsgn_plugins import demo
-    from glsgn_plugins.data.images import image_files, read_image
+    from demo_data import TRAIN_PHOTOS, UNSEEN_PHOTO, photo
 
-    names = (*demo.TRAIN_PHOTOS, demo.UNSEEN_PHOTO)
-    files = image_files(folder) if folder else map(demo.photo, names)
+    from glsgn_plugins.io.images import image_files, read_image
+
+    names = (*TRAIN_PHOTOS, UNSEEN_PHOTO)
+    files = image_files(folder) if folder else map(photo, names)
     return [read_image(file) for file in files]
 
 
@@ -389,8 +393,8 @@ def seams(args: argparse.Namespace) -> list[str]:
     """How much the borders between patches show, relative to the truth."""
     from glsgn_plugins import glsgn_s, restore_array
     from glsgn_plugins.data.synthesis import make_degradation
+    from glsgn_plugins.io.weights import read_glsgn
     from glsgn_plugins.metrics import calculate_seam
-    from glsgn_plugins.weights import read_glsgn
 
     if args.weights:
         net = read_glsgn(args.weights)

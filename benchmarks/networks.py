@@ -39,18 +39,18 @@ from peers import UNET_WIDTH, UNet
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from glsgn_plugins.blocks import GlobalPathway, LocalPathway, ResidualBlock, changed
-from glsgn_plugins.data.images import image_files, read_image
+from glsgn_plugins.archs.blocks import GlobalPathway, LocalPathway, ResidualBlock, changed
+from glsgn_plugins.archs.glsgn import GLSGN, PAPER_GRIDS, PathwayOutputs
+from glsgn_plugins.compat import patch_basicsr
 from glsgn_plugins.data.synthesis import make_degradation
 from glsgn_plugins.degradations import Place
 from glsgn_plugins.degradations.depth import thumbnail
+from glsgn_plugins.io.atomic import atomic_write
+from glsgn_plugins.io.images import image_files, read_image
 from glsgn_plugins.losses import GLSGNLoss
 from glsgn_plugins.metrics import calculate_seam
-from glsgn_plugins.network import GLSGN, PAPER_GRIDS, PathwayOutputs
-from glsgn_plugins.upstream import mend_basicsr
-from glsgn_plugins.writing import write_whole
 
-mend_basicsr()
+patch_basicsr()
 from basicsr.metrics import calculate_psnr, calculate_ssim  # noqa: E402
 
 Image = NDArray[np.uint8]
@@ -511,7 +511,7 @@ def run(name: str, task: str, seed: int, args: argparse.Namespace) -> dict[str, 
         file=sys.stderr,
         flush=True,
     )
-    write_whole(file, json.dumps(found, indent=1).encode())
+    atomic_write(file, json.dumps(found, indent=1).encode())
     return found
 
 

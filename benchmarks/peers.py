@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from forward import build
 from torch import Tensor, nn
 
-from glsgn_plugins.network import PathwayOutputs
+from glsgn_plugins.archs.glsgn import PathwayOutputs
 
 UNET_WIDTH = 20
 """Channels at full scale: 0.56 T multiply-adds at 3840x2160; ``glsgn_s`` has 0.54 T."""
@@ -48,11 +48,11 @@ class UNet(nn.Module):
         return lq + self.head(x)
 
 
-def _convolutions(taken: int, given: int) -> nn.Sequential:
+def _convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(taken, given, 3, padding=1),
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
         nn.ReLU(inplace=True),
-        nn.Conv2d(given, given, 3, padding=1),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1),
         nn.ReLU(inplace=True),
     )
 
@@ -84,7 +84,7 @@ class Peer(nn.Module):
 
 def main(argv: list[str]) -> None:
     """``basicsr train`` but for its check that GLSGNModel has a GLSGN."""
-    from glsgn_plugins.commands.basicsr import load_plugins
+    from glsgn_plugins.cli.basicsr import load_plugins
 
     load_plugins()
     from basicsr.train import train_pipeline

@@ -23,7 +23,7 @@ from statistics import mean
 import torch
 import train
 
-from glsgn_plugins.shipped import find_shipped
+from glsgn_plugins.io.shipped import find_shipped
 
 PRECISIONS = {
     "bf16": "dtype='bfloat16', loss_scale=1.0",

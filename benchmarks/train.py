@@ -28,7 +28,7 @@ import numpy as np
 import torch
 import yaml
 
-from glsgn_plugins.shipped import find_shipped
+from glsgn_plugins.io.shipped import find_shipped
 
 BIN = Path(sys.executable).parent
 TIME = re.compile(r"time \(data\): ([\d.]+) \(([\d.]+)\)")

@@ -40,11 +40,11 @@ from numpy.typing import NDArray
 from peers import PEERS
 from train import BIN, pace
 
-from glsgn_plugins.data.images import read_image
-from glsgn_plugins.network import PATCH_NORMS
-from glsgn_plugins.pretrained import OPTIONS
-from glsgn_plugins.shipped import find_shipped
-from glsgn_plugins.writing import write_whole, written_whole
+from glsgn_plugins.archs.glsgn import PATCH_NORMS
+from glsgn_plugins.io.atomic import atomic_write, atomic_write_into
+from glsgn_plugins.io.images import read_image
+from glsgn_plugins.io.pretrained import OPTIONS
+from glsgn_plugins.io.shipped import find_shipped
 
 HERE = Path(__file__).resolve().parent
 BARS = {"rain": 2.0, "haze": 1.5, "reflection": 1.5}
@@ -95,7 +95,7 @@ def cache(photographs: Path, folder: Path) -> None:
             top, left = (image.shape[0] - rows) // 2, (image.shape[1] - cols) // 2
             image = image[top : top + rows, left : left + cols]
         for turns, target in enumerate(targets):
-            with written_whole(target.parent) as scratch:
+            with atomic_write_into(target.parent) as scratch:
                 cv2.imwrite(str(scratch / target.name), np.rot90(image[..., ::-1], turns))
 
 
@@ -147,7 +147,7 @@ def options(task: str, network: str, args: argparse.Namespace, steps: int) -> di
 
 def basicsr_train(opt: dict[str, Any], file: Path, folder: Path, resume: bool) -> str:
     """Run it; what it logged."""
-    write_whole(file, yaml.safe_dump(opt).encode())
+    atomic_write(file, yaml.safe_dump(opt).encode())
     command = [sys.executable, str(HERE / "peers.py")]
     if opt["network_g"]["type"] == "GLSGN":
         command = [str(BIN / "basicsr"), "train"]
@@ -195,7 +195,7 @@ def train(task: str, network: str, args: argparse.Namespace) -> dict[str, Any]:
         "seconds": seconds,
         "waited": waited / seconds,
     }
-    write_whole(record, json.dumps(found, indent=1).encode())
+    atomic_write(record, json.dumps(found, indent=1).encode())
     return found
 
 
@@ -218,11 +218,11 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     from peers import Peer
 
     from glsgn_plugins import restore
-    from glsgn_plugins.checkpoint import read_checkpoint
-    from glsgn_plugins.upstream import mend_basicsr
-    from glsgn_plugins.weights import read_glsgn
+    from glsgn_plugins.compat import patch_basicsr
+    from glsgn_plugins.io.checkpoints import read_checkpoint
+    from glsgn_plugins.io.weights import read_glsgn
 
-    mend_basicsr()
+    patch_basicsr()
     pairs = Path(job["pairs"])
     names = sorted(f.name for f in (pairs / "lq").iterdir())
     if job["network"] == "the input":
@@ -286,13 +286,13 @@ def judge(task: str, network: str, args: argparse.Namespace) -> dict[str, Any]:
     if done.returncode:
         sys.exit(f"the test of {network} for {task} failed")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    write_whole(record, json.dumps(found, indent=1).encode())
+    atomic_write(record, json.dumps(found, indent=1).encode())
     return found
 
 
 def packed(weights: Path) -> Path:
     """The averaged weights in half precision."""
-    from glsgn_plugins.weights import read_weights, write_weights
+    from glsgn_plugins.io.weights import read_weights, write_weights
 
     file = weights.with_suffix(".safetensors")
     if not file.is_file():

@@ -17,8 +17,8 @@ import folder_paths
 import torch
 
 from glsgn_plugins import InputError, list_pretrained, restore
-from glsgn_plugins.pretrained import SCHEME
-from glsgn_plugins.weights import read_glsgn
+from glsgn_plugins.io.pretrained import SCHEME
+from glsgn_plugins.io.weights import read_glsgn
 
 FOLDERS = ("glsgn", "upscale_models")
 """ComfyUI's model folders in which weights are looked for; the first one is made known to it."""

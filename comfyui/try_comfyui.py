@@ -29,10 +29,12 @@ import torch
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # a checkout goes before what is installed
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "examples")]  # before what is installed
+
+
+from demo_data import photo  # noqa: E402
 
 from glsgn_plugins import list_pretrained, load_pretrained, restore_array  # noqa: E402
-from glsgn_plugins.demo import photo  # noqa: E402
 
 CLIENT = "try-comfyui"
 

@@ -4,10 +4,15 @@ This package is the core: plain torch, no framework. ``glsgn_plugins.basicsr`` r
 BasicSR, ``glsgn_plugins.mmagic`` in MMagic.
 """
 
+from types import ModuleType
+
+from glsgn_plugins import _renamed
+from glsgn_plugins.archs.glsgn import GLSGN, PathwayOutputs, glsgn_b, glsgn_l, glsgn_s
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference import restore, restore_array
-from glsgn_plugins.network import GLSGN, PathwayOutputs, glsgn_b, glsgn_l, glsgn_s
 from glsgn_plugins.pretrained import list_pretrained, load_pretrained
+
+_renamed.install()
 
 __version__ = "0.1.0"
 
@@ -24,3 +29,7 @@ __all__ = [
     "restore",
     "restore_array",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    return _renamed.attribute(__name__, name)

@@ -62,7 +62,7 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> InputError:
     return InputError(f"{what}: '{name}' does not exist.{hint} Known: {shown}")
 
 
-def said(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """What an error says; torch puts the traceback of a loader's worker before it."""
     message = str(error)
     if message.startswith("Caught "):

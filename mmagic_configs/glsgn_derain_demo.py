@@ -1,11 +1,10 @@
 # The small one, for a machine without a GPU: fine-tunes the shipped weights.
+#   python examples/demo_mmagic.py         makes the data and runs this (make demo-mmagic)
 #   mim train mmagic mmagic_configs/glsgn_derain_demo.py --gpus 0
 #   mim test mmagic mmagic_configs/glsgn_derain_demo.py --gpus 0 \
 #     --checkpoint work_dirs/glsgn_derain_demo/iter_200.pth
-# or all of it, with a picture at the end: make demo-mmagic
 _base_ = ["_base_/runtime.py", "_base_/pairs.py"]
 
-custom_imports = dict(imports=["glsgn_plugins.mmagic", "glsgn_plugins.mmagic.demo_dataset"])
 experiment_name = "glsgn_derain_demo"
 work_dir = f"./work_dirs/{experiment_name}"
 load_from = "glsgn://rain"  # None trains from scratch
@@ -25,7 +24,7 @@ model = dict(
     ),
 )
 
-pairs = dict(type="DemoRainDataset", layout="synthesized")
+pairs = dict(type="UHDPairedDataset", layout="synthesized")
 train_dataloader = dict(
     num_workers=1,
     dataset=dict(

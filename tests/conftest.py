@@ -1,58 +1,28 @@
-"""Small real data, and the real ``basicsr`` command as a subprocess."""
+"""Fixtures of small real data."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
+from demo_data import photo
+from harness import make_pairs
 
-from glsgn_plugins.data.images import read_image
 from glsgn_plugins.degradations import Rain
-from glsgn_plugins.demo import photo
+from glsgn_plugins.io.images import read_image
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network on import, which MMagic does
-
-BIN = Path(sys.executable).parent
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-
-
-def environment(**more: str) -> dict[str, str]:
-    """For subprocesses: one thread, as several tests may share two cores; no requests, no noise."""
-    fixed = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    return {**os.environ, **fixed, **more}
-
-
-def run_command(
-    *argv: str, cwd: Path, timeout: float = 300, **env: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a command of this environment, with these variables as well."""
-    return subprocess.run(
-        [str(BIN / argv[0]), *argv[1:]],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=environment(**env),
-        check=False,
-    )
-
-
-def deep(image: np.ndarray) -> np.ndarray:
-    """An 8-bit image with 16 bits."""
-    return image.astype(np.uint16) * 257
 
 
 @pytest.fixture(scope="module")
@@ -65,32 +35,12 @@ def rocket() -> np.ndarray:
     return read_image(photo("rocket.jpg"))
 
 
-def tensor(image: np.ndarray) -> torch.Tensor:
-    """8-bit BGR ``(H, W, 3)`` to RGB ``(1, 3, H, W)`` in [0, 1]."""
-    rgb = np.ascontiguousarray(image[..., ::-1]).transpose(2, 0, 1)
-    return torch.from_numpy(rgb.copy()).float()[None] / 255
-
-
-def psnr(x: torch.Tensor, y: torch.Tensor) -> float:
-    """Decibels, over images in [0, 1]."""
-    return float(-10 * torch.log10(((x.clamp(0, 1) - y) ** 2).mean()))
-
-
 @pytest.fixture(scope="session")
 def rainy_pair() -> tuple[np.ndarray, np.ndarray]:
     """A rainy photograph and the clean one, 8-bit BGR, 300x451."""
     clean = read_image(photo("chelsea.png"))
     rainy = Rain().sample(np.random.default_rng(0)).apply(clean)
     return rainy[..., ::-1], clean[..., ::-1]
-
-
-def make_pairs(root: Path, rainy_pair: tuple[np.ndarray, np.ndarray]) -> None:
-    """``data/{lq,gt}``: four pairs of 96x80 out of a real photograph."""
-    for side, image in zip(("lq", "gt"), rainy_pair):
-        folder = root / "data" / side
-        folder.mkdir(parents=True)
-        for k in range(4):
-            cv2.imwrite(str(folder / f"{k}.png"), image[60 * k : 60 * k + 96, 90 * k : 90 * k + 80])
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from types import ModuleType
 
 import pytest
 import torch
-from test_network import TINY, trained_like
+from networks import TINY, trained_like
 
 from glsgn_plugins import GLSGN, InputError, list_pretrained, restore
-from glsgn_plugins.weights import write_weights
+from glsgn_plugins.io.weights import write_weights
 
 FOLDER = Path(__file__).parent.parent / "comfyui"
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import run_command
+from harness import run_command
 
 import glsgn_plugins
-from glsgn_plugins.pretrained import is_shipped
-from glsgn_plugins.shipped import find_shipped, shipped_files
-from glsgn_plugins.upstream import installed
+from glsgn_plugins.compat import installed
+from glsgn_plugins.io.pretrained import is_shipped
+from glsgn_plugins.io.shipped import find_shipped, shipped_files
 
 ROOT = Path(__file__).resolve().parent.parent
-PERIOD = Path(__file__).parent / "data" / "period_stack.json"
+PERIOD = Path(__file__).parent / "assets" / "period_stack.json"
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +122,7 @@ def test_the_installed_wheel_finds_its_options_without_a_checkout(wheel, tmp_pat
         archive.extractall(site)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from glsgn_plugins.shipped import find_shipped\n"
+        "from glsgn_plugins.io.shipped import find_shipped\n"
         "print(find_shipped('glsgn_derain.yml', 'basicsr_options', '.yml'))"
     )
     done = subprocess.run(
@@ -146,7 +146,7 @@ def test_the_installed_wheel_finds_and_verifies_its_weights_without_a_checkout(w
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from glsgn_plugins import load_pretrained\n"
-        "from glsgn_plugins.pretrained import pretrained_file, shipped_tasks\n"
+        "from glsgn_plugins.io.pretrained import pretrained_file, shipped_tasks\n"
         "print(*(pretrained_file(task) for task in shipped_tasks()), sep='\\n')\n"
         "load_pretrained('rain')"
     )
@@ -192,7 +192,7 @@ def test_importing_the_core_imports_no_framework():
     code = (
         "import sys, glsgn_plugins\n"
         "assert 'safetensors' not in sys.modules\n"
-        "import glsgn_plugins.losses, glsgn_plugins.upstream\n"
+        "import glsgn_plugins.losses, glsgn_plugins.compat\n"
         "found = {m.split('.')[0] for m in sys.modules}\n"
         "assert not found & {'basicsr', 'mmagic', 'mmengine', 'mmcv', 'cv2', 'yaml'}, found\n"
     )
@@ -278,7 +278,7 @@ def test_every_shipped_option_file_passes_the_checks_once_its_data_is_there(tmp_
         check_options(opt, train)
 
 
-def test_doctor_names_versions_and_mends(tmp_path):
+def test_doctor_names_versions_and_patches(tmp_path):
     done = run_command("glsgn", "doctor", cwd=tmp_path)
     assert f"glsgn-plugins {glsgn_plugins.__version__}" in done.stdout
     for name in (

@@ -37,8 +37,8 @@ class FromOptions:
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        given = {key: value for key, value in opt.items() if key not in LOADER_KEYS}
-        made = datasets.arguments(super().__init__, given, opt["type"])
+        options = {key: value for key, value in opt.items() if key not in LOADER_KEYS}
+        made = datasets.arguments(super().__init__, options, opt["type"])
         if opt.get("scale", 1) != 1:
             raise InputError(f"scale: {opt['scale']}, but {opt['type']} has inputs of equal size")
         if opt.get("phase") == "train" and made["crops"].gt_size is None:

@@ -10,9 +10,9 @@ from basicsr.losses import build_loss
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 
+from glsgn_plugins.archs.glsgn import PATHWAY_SCALES, PathwayOutputs
 from glsgn_plugins.basicsr.model import GLSGNModel
 from glsgn_plugins.losses.reconstruction import at_scale
-from glsgn_plugins.network import PATHWAY_SCALES, PathwayOutputs
 
 
 @MODEL_REGISTRY.register()

@@ -13,11 +13,11 @@ from basicsr.losses import build_loss
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 
+from glsgn_plugins.archs.glsgn import PathwayOutputs
 from glsgn_plugins.basicsr.tiled_model import TiledSRModel
 from glsgn_plugins.errors import InputError, NonFiniteLossError, unknown_name
 from glsgn_plugins.inference import AMP_TYPES
 from glsgn_plugins.losses import loss_terms
-from glsgn_plugins.network import PathwayOutputs
 
 
 def amp_type(name: str | None) -> torch.dtype | None:

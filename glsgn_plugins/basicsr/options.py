@@ -27,12 +27,13 @@ from basicsr.utils.registry import (
     MODEL_REGISTRY,
 )
 
+from glsgn_plugins.archs.glsgn import GLSGN, MIN_SIZE
 from glsgn_plugins.basicsr.datasets import FromOptions
 from glsgn_plugins.basicsr.gan_model import GLSGNGANModel
-from glsgn_plugins.basicsr.images import check_files, check_lmdb, check_pairs
+from glsgn_plugins.basicsr.image_checks import check_files, check_lmdb, check_pairs
 from glsgn_plugins.basicsr.model import GLSGNModel, amp_type
-from glsgn_plugins.basicsr.pictures import input_paths
-from glsgn_plugins.basicsr.reading import Options, read_options
+from glsgn_plugins.basicsr.option_files import Options, read_options
+from glsgn_plugins.basicsr.output_images import input_paths
 from glsgn_plugins.basicsr.schema import (
     Cosine,
     Loader,
@@ -43,14 +44,13 @@ from glsgn_plugins.basicsr.schema import (
     check_keys,
 )
 from glsgn_plugins.basicsr.tiled_model import TiledSRModel
+from glsgn_plugins.compat.basicsr_training import too_few
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference import check_strength, check_tile
-from glsgn_plugins.listing import equal_names
-from glsgn_plugins.network import GLSGN, MIN_SIZE
-from glsgn_plugins.pretrained import is_shipped, weights_file
+from glsgn_plugins.io.files import equal_names
+from glsgn_plugins.io.pretrained import is_shipped, weights_file
+from glsgn_plugins.io.weights import check_fits, read_weights
 from glsgn_plugins.schema import check_names, validate, wrong_type
-from glsgn_plugins.upstream.training import too_few
-from glsgn_plugins.weights import check_fits, read_weights
 
 SR_TRAIN_KEYS = GLSGNModel.TRAIN_KEYS - {"pathway_opt", "amp", "grad_clip"}
 SCHEDULERS = ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR")
@@ -190,7 +190,7 @@ def _check_types(opt: Options, train: bool) -> None:
         if registry in (ARCH_REGISTRY, LOSS_REGISTRY):
             _check_keys(place, section, made, known=("type",))
         elif registry is METRIC_REGISTRY:
-            _check_keys(place, section, made, known=("type", "better"), given=("img", "img2"))
+            _check_keys(place, section, made, known=("type", "better"), supplied=("img", "img2"))
 
 
 def _check_keys(
@@ -198,7 +198,7 @@ def _check_keys(
     section: Options,
     made: Callable[..., Any],
     known: Sequence[str],
-    given: Sequence[str] = (),
+    supplied: Sequence[str] = (),
 ) -> None:
     """Each key must be a parameter of what the section makes, and each parameter have a value.
 
@@ -207,10 +207,10 @@ def _check_keys(
         section: What stands there.
         made: A class or function.
         known: Keys that are none of its parameters.
-        given: Parameters that aren't the section's.
+        supplied: Parameters that the caller passes, not the section.
     """
     parameters = {
-        name: p for name, p in inspect.signature(made).parameters.items() if name not in given
+        name: p for name, p in inspect.signature(made).parameters.items() if name not in supplied
     }
     kinds = [p.kind for p in parameters.values()]
     named = {n: p for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
@@ -290,7 +290,7 @@ def _check_optimizer(place: str, section: Options, known: list[str]) -> None:
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate < 0:
         raise wrong_type(f"{place}.lr", rate, "a number from 0 up")
     made = getattr(torch.optim, section["type"])
-    _check_keys(place, section, made, known=("type",), given=("params",))
+    _check_keys(place, section, made, known=("type",), supplied=("params",))
     options = {key: value for key, value in section.items() if key != "type"}
     try:
         made([torch.nn.Parameter(torch.zeros(1))], **options)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from glsgn_plugins.basicsr.pictures import input_paths, picture_names, save_picture
+from glsgn_plugins.basicsr.output_images import input_paths, picture_names, save_picture
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference import restore
 

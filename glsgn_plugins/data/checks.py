@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins.data.images import read_image
 from glsgn_plugins.data.layouts import Pair
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.headers import Header, check_header, read_header
+from glsgn_plugins.io.headers import Header, check_header, read_header
+from glsgn_plugins.io.images import read_image
 
 THUMBNAIL = 32
 """Rows and columns of the thumbnails by which swapped pairs are found."""
@@ -79,7 +79,7 @@ def _read_headers(pair: Pair, crop: int | None, crop_gt: bool) -> tuple[list[Hea
 
 
 @dataclass(frozen=True)
-class Seen:
+class PairReport:
     """What decoding a pair has shown.
 
     Attributes:
@@ -97,11 +97,11 @@ class Seen:
     digests: tuple[bytes, ...] = ()
 
 
-def look(pair: Pair, crop_gt: bool) -> Seen:
+def inspect_pair(pair: Pair, crop_gt: bool) -> PairReport:
     """Decode a pair and say what is wrong with it."""
     headers, problem = _read_headers(pair, None, crop_gt)
     if problem:
-        return Seen(pair, (problem,), None)
+        return PairReport(pair, (problem,), None)
     problems, thumbnails, digests, depths = [], [], [], []
     channels = [header.channels for header in headers]
     shape: tuple[int, int, int] | None = None
@@ -109,7 +109,7 @@ def look(pair: Pair, crop_gt: bool) -> Seen:
         try:
             image = read_image(path)
         except InputError as error:
-            return Seen(pair, (str(error),), None)
+            return PairReport(pair, (str(error),), None)
         shape = (image.shape[0], image.shape[1], 3)
         depths.append(8 * image.dtype.itemsize)
         if image.max() <= BLACK * np.iinfo(image.dtype).max:
@@ -125,7 +125,7 @@ def look(pair: Pair, crop_gt: bool) -> Seen:
         problems.append(
             f"{pair.lq}: the same picture as its truth {pair.gt}; find the degraded one"
         )
-    return Seen(pair, tuple(problems), shape, tuple(thumbnails), tuple(digests))
+    return PairReport(pair, tuple(problems), shape, tuple(thumbnails), tuple(digests))
 
 
 def _thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
@@ -135,13 +135,13 @@ def _thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(grey / max(float(np.linalg.norm(grey)), 1e-6), np.float32)
 
 
-def look_at_all(pairs: Sequence[Pair], crop_gt: bool, workers: int) -> Iterator[Seen]:
+def inspect_pairs(pairs: Sequence[Pair], crop_gt: bool, workers: int) -> Iterator[PairReport]:
     """:func:`look` at every pair, in their order."""
     with ThreadPoolExecutor(workers) as pool:  # decoding leaves Python's lock
-        yield from pool.map(lambda pair: look(pair, crop_gt), pairs)
+        yield from pool.map(lambda pair: inspect_pair(pair, crop_gt), pairs)
 
 
-def problems_between(seen: Sequence[Seen]) -> Iterator[str]:
+def problems_across_pairs(seen: Sequence[PairReport]) -> Iterator[str]:
     """What only shows when pairs are compared: duplicates, and pairs whose files are swapped."""
     whole = [one for one in seen if one.digests]
     # Truths may be equal: there are sets that keep a copy for each of its inputs.

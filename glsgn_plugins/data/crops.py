@@ -138,7 +138,7 @@ class Crops:
         return images
 
 
-def middle(image: Image, size: tuple[int, int]) -> Image:
+def center_crop(image: Image, size: tuple[int, int]) -> Image:
     """The middle ``size`` rows and columns of an image, or as many as it has."""
     top, left = (max(0, (have - want) // 2) for have, want in zip(image.shape, size))
     return image[top : top + size[0], left : left + size[1]]

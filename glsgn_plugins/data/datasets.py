@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from glsgn_plugins.data.crops import Crops, Image
-from glsgn_plugins.data.draws import Draw, generator
-from glsgn_plugins.data.images import read_image
 from glsgn_plugins.data.layouts import LAYOUTS, Pair, find_pairs, read_pair, unpaired
+from glsgn_plugins.data.sampling import SampleIndex, sample_rng
 from glsgn_plugins.data.synthesis import Synthesis
 from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.io.images import read_image
 
 Sample = dict[str, Any]
 
@@ -55,9 +55,9 @@ def arguments(init: Callable[..., None], options: Mapping[str, Any], kind: str) 
     for name, parameter in made.items():
         if parameter.default is parameter.empty and name not in options:
             raise InputError(f"{kind} lacks '{name}'")
-    given = dict(options)
-    crops = {key: given.pop(key) for key in CROP_KEYS if key in given}
-    return {**given, "crops": Crops(**crops)}
+    own = dict(options)
+    crops = {key: own.pop(key) for key in CROP_KEYS if key in own}
+    return {**own, "crops": Crops(**crops)}
 
 
 class _Photographs(Dataset[Sample]):
@@ -110,8 +110,8 @@ class _Photographs(Dataset[Sample]):
 
     def _stream(self, index: int) -> np.random.Generator:
         if self.crops.gt_size is None:  # validation: each image alike, every time
-            index = Draw(index, position=int(index))
-        return generator(self.crops.seed, index)
+            index = SampleIndex(index, position=int(index))
+        return sample_rng(self.crops.seed, index)
 
 
 def to_tensor(image: Image) -> Tensor:
@@ -283,16 +283,16 @@ class UHDMixedDataset(_Photographs):
     def _part(self, options: Mapping[str, Any], place: str) -> _Photographs:
         if not isinstance(options, Mapping) or "type" not in options:
             raise InputError(f"{place}: expected a mapping with a 'type', got {options!r}")
-        given = dict(options)
-        name = given.pop("type")
+        own = dict(options)
+        name = own.pop("type")
         if name not in PARTS:
             raise unknown_name(f"{place}.type", name, PARTS)
         for key in SHARED_KEYS:
-            if key in given:
+            if key in own:
                 raise InputError(f"{place}.{key}: it is alike in all; give it beside 'datasets'")
         try:
             whole = {key: getattr(self.crops, key) for key in CROP_KEYS}
-            return PARTS[name](**arguments(PARTS[name].__init__, {**whole, **given}, name))
+            return PARTS[name](**arguments(PARTS[name].__init__, {**whole, **own}, name))
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
 

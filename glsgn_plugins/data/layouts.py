@@ -2,7 +2,7 @@
 
 The forms are those that the sets' own READMEs and loaders show (design notes, C.1 and C.2; the
 repositories UCLA-VMG/GT-RAIN, yunguo224/LHP-Rain, caijie0620/OpenRR-5k, CastleChen339/DehazeXL);
-where sources disagree, each is listed. The UHR4K sets were never released: their form is our
+where sources disagree, each is listed. The UHR4K sets were never released: their rule is our
 choice, and what ``glsgn synthesize`` writes.
 """
 
@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from glsgn_plugins.data.forms import (
+from glsgn_plugins.data.pairing import (
     FirstOf,
-    Form,
     Pair,
     Pairing,
+    PairingRule,
     Patterns,
     RecordList,
     TextList,
@@ -38,7 +38,7 @@ class Layout:
         crop_gt: Truths are larger than their inputs, which show their middle.
     """
 
-    splits: Mapping[str, tuple[Form, ...]]
+    splits: Mapping[str, tuple[PairingRule, ...]]
     crop_gt: bool = False
 
     def find(self, root: Path, split: str, what: str) -> Pairing:
@@ -54,31 +54,31 @@ class Layout:
         """
         if split not in self.splits:
             raise unknown_name(f"split of {what}", split, self.splits)
-        for form in self.splits[split]:
-            found = form.find(root)
+        for rule in self.splits[split]:
+            found = rule.find(root)
             if found.pairs:
                 return found
-        tried = "; ".join(_shown(form) for form in self.splits[split])
+        tried = "; ".join(_shown(rule) for rule in self.splits[split])
         raise InputError(f"{root}: no pair of {what}, split '{split}'; expected {tried}")
 
 
-def _shown(form: Form) -> str:
-    if isinstance(form, FirstOf):
-        return " or ".join(_shown(one) for one in form.forms)
-    if isinstance(form, Patterns):
-        return f"{form.lq} with {form.gt}"
-    return form.file
+def _shown(rule: PairingRule) -> str:
+    if isinstance(rule, FirstOf):
+        return " or ".join(_shown(one) for one in rule.forms)
+    if isinstance(rule, Patterns):
+        return f"{rule.lq} with {rule.gt}"
+    return rule.file
 
 
-def _same_names(prefix: str, *folders: tuple[str, str]) -> tuple[Form, ...]:
+def _same_names(prefix: str, *folders: tuple[str, str]) -> tuple[PairingRule, ...]:
     """Input and truth of the same name, in two folders below a prefix."""
     return tuple(Patterns(f"{prefix}{lq}/{{name}}", f"{prefix}{gt}/{{name}}") for lq, gt in folders)
 
 
-def _by_split(*folders: tuple[str, str], flat: bool = False) -> dict[str, tuple[Form, ...]]:
+def _by_split(*folders: tuple[str, str], flat: bool = False) -> dict[str, tuple[PairingRule, ...]]:
     """``train`` and ``test``, as folders of either name that is in use; ``all`` without them."""
-    splits: dict[str, tuple[Form, ...]] = {
-        split: tuple(form for name in names for form in _same_names(f"{name}/", *folders))
+    splits: dict[str, tuple[PairingRule, ...]] = {
+        split: tuple(rule for name in names for rule in _same_names(f"{name}/", *folders))
         for split, names in (
             ("train", ("train", "training_set")),
             ("test", ("test", "testing_set")),
@@ -89,7 +89,7 @@ def _by_split(*folders: tuple[str, str], flat: bool = False) -> dict[str, tuple[
     return splits
 
 
-def _scenes(*prefixes: str) -> tuple[Form, ...]:
+def _scenes(*prefixes: str) -> tuple[PairingRule, ...]:
     """Haze sets: one truth to many inputs, named by their scene and whatever follows a ``_``."""
     return tuple(
         Patterns(f"{prefix}{hazy}/{{scene}}_*", f"{prefix}{clear}/{{scene}}")
@@ -99,7 +99,7 @@ def _scenes(*prefixes: str) -> tuple[Form, ...]:
     )
 
 
-def _reflections(size: str) -> dict[str, tuple[Form, ...]]:
+def _reflections(size: str) -> dict[str, tuple[PairingRule, ...]]:
     """UHD4K-RR and UHD8K-RR: JSON lists, which pair files of different names."""
     lists: dict[str, tuple[str, ...]] = {
         "train": (f"train/{size}_train_results_list.json", f"{size}_train_results_list.json"),
@@ -117,7 +117,7 @@ def _reflections(size: str) -> dict[str, tuple[Form, ...]]:
     }
 
 
-def _frames(*prefixes: str) -> tuple[Form, ...]:
+def _frames(*prefixes: str) -> tuple[PairingRule, ...]:
     """GT-RAIN: scenes of rainy frames; the truth is the frame's own, in most scenes the first."""
     names = [f"{prefix}{{scene}}/{{name}}" for prefix in prefixes]
     return tuple(
@@ -206,9 +206,9 @@ LAYOUTS: dict[str, Layout] = {
     "OpenRR-5k": Layout(
         {
             "train": tuple(
-                form
+                rule
                 for folder in ("train_5000/", "OpenRR-5k_train/", "train/")
-                for form in _same_names(folder, LAYERS, ("blended", "transmission"))
+                for rule in _same_names(folder, LAYERS, ("blended", "transmission"))
             ),
             "val": (
                 *_same_names("OpenRR-5k_val/", LAYERS),

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins.data.images import EXTENSIONS, image_files, read_image
 from glsgn_plugins.degradations import (
     DEGRADATIONS,
     PRESETS,
@@ -23,7 +22,8 @@ from glsgn_plugins.degradations import (
 )
 from glsgn_plugins.degradations.depth import thumbnail
 from glsgn_plugins.errors import InputError, unknown_name
-from glsgn_plugins.listing import left_out, same_form, walk
+from glsgn_plugins.io.files import left_out, nfc_name, walk
+from glsgn_plugins.io.images import EXTENSIONS, image_files, read_image
 
 LOGGER = logging.getLogger("glsgn_plugins")
 
@@ -149,8 +149,8 @@ def make_degradation(options: Mapping[str, Any]) -> Degradation:
     """
     if not isinstance(options, Mapping) or "type" not in options:
         raise InputError(f"degradation: expected a mapping with a 'type', found {options!r}")
-    given = dict(options)
-    kind, preset = given.pop("type"), given.pop("preset", PRESETS[0])
+    own = dict(options)
+    kind, preset = own.pop("type"), own.pop("preset", PRESETS[0])
     if kind not in DEGRADATIONS:
         raise unknown_name("degradation.type", kind, DEGRADATIONS)
     if preset not in PRESETS:
@@ -159,13 +159,13 @@ def make_degradation(options: Mapping[str, Any]) -> Degradation:
     model = DEGRADATIONS[kind] if plain else WEATHER[kind][0]
     ranges = [field.name for field in dataclasses.fields(model)]
     known = ranges if plain else [*ranges, *Real.SHARES]
-    for key in given:
+    for key in own:
         if key not in known:
             raise unknown_name(f"degradation.{key} ({kind}, preset {preset})", key, known)
     if plain:
-        return DEGRADATIONS[kind](**given)
-    weather = WEATHER[kind][0](**{key: given.pop(key) for key in ranges if key in given})
-    return Real(kind, weather, **given)
+        return DEGRADATIONS[kind](**own)
+    weather = WEATHER[kind][0](**{key: own.pop(key) for key in ranges if key in own})
+    return Real(kind, weather, **own)
 
 
 def options_of(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def _find_depth(photographs: Sequence[Path], root: Path, depth_root: Path) -> di
 
 def _name(path: Path, root: Path) -> str:
     """By which maps and photographs belong together: in one form of Unicode."""
-    return same_form(str(path.relative_to(root).with_suffix("")))
+    return nfc_name(str(path.relative_to(root).with_suffix("")))
 
 
 def _read_depth(path: Path) -> NDArray[Any]:

@@ -13,10 +13,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.inference import profiles
-from glsgn_plugins.inference.images import Photograph, _reason, is_srgb, vips
+from glsgn_plugins.inference.arrays import restore_array
+from glsgn_plugins.io import profiles
+from glsgn_plugins.io.photographs import Photograph, is_srgb, reason_of, vips
 
 ROWS = 256
 """Rows that are converted at once."""
@@ -105,7 +107,36 @@ def colours_of(photograph: Photograph, source: object) -> Colours | None:
     try:
         return _checked(profile, space == "GRAY")
     except vips().Error as error:
-        raise profiles.damaged(source, _reason(error)) from None
+        raise profiles.damaged(source, reason_of(error)) from None
+
+
+def restore_photograph(
+    net: nn.Module,
+    photograph: Photograph,
+    colours: Colours | None,
+    tile: str | int = "auto",
+    **options: Any,
+) -> np.ndarray:
+    """Restore what :func:`~glsgn_plugins.io.photographs.read` gave.
+
+    Args:
+        net: As of :func:`restore`.
+        photograph: Its pixels aren't changed.
+        colours: What :func:`colours_of` says of it. The network
+            sees sRGB, and what it changes there is changed here; what sRGB can't hold is kept.
+        tile: As of :func:`restore`, and so are ``options``.
+
+    Returns:
+        Of the shape and type of ``photograph.pixels``, in the same colours.
+
+    Raises:
+        InputError: As of :func:`restore_array`.
+    """
+    if colours is None:
+        return restore_array(net, photograph.pixels, tile, **options)
+    shown = colours.to_srgb(photograph.pixels)
+    restored = restore_array(net, shown, tile, **options)
+    return colours.back(photograph.pixels, shown, restored)
 
 
 @lru_cache(maxsize=16)

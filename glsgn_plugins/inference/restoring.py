@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference.memory import bytes_per_pixel, free_memory
 from glsgn_plugins.inference.stream import ALIGN, restore_streamed
 from glsgn_plugins.inference.strength import blend, check_mask, check_strength
 from glsgn_plugins.inference.tiled import as_float, restore_tiled
-from glsgn_plugins.network import GLSGN
 
 is_compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # torch 2.3 and later
 

@@ -26,10 +26,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from glsgn_plugins.blocks import PatchNorm, ResidualBlock
+from glsgn_plugins.archs.blocks import PatchNorm, ResidualBlock
+from glsgn_plugins.archs.glsgn import (
+    GLSGN,
+    MIN_SIZE,
+    PATHWAY_SCALES,
+    SCALES,
+    check_image,
+    padded_size,
+)
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference.tiled import as_float
-from glsgn_plugins.network import GLSGN, MIN_SIZE, PATHWAY_SCALES, SCALES, check_image, padded_size
 
 Progress = Callable[[float], None]
 """Told from time to time which share of the work is done, up to 1."""
@@ -250,8 +257,8 @@ def _pointwise(node: torch.fx.Node) -> Compute:
                 if out is None or out.dtype != one.dtype:
                     out = one if spare[0] else two if spare[1] else None
                 return arithmetic(one, two, out=out)
-        given = dict(zip(sources, windows))
-        args = torch.fx.node.map_arg(node.args, given.__getitem__)
+        inputs = dict(zip(sources, windows))
+        args = torch.fx.node.map_arg(node.args, inputs.__getitem__)
         return call(*args, **node.kwargs)
 
     return compute

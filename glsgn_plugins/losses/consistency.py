@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glsgn_plugins.blocks import shrink
+from glsgn_plugins.archs.blocks import shrink
+from glsgn_plugins.archs.glsgn import PATHWAY_SCALES, PathwayOutputs
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.losses.reconstruction import at_scale, pathways_of
 from glsgn_plugins.losses.semantic import SemanticDistance
-from glsgn_plugins.network import PATHWAY_SCALES, PathwayOutputs
 
 
 def _full(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from glsgn_plugins.archs.glsgn import PathwayOutputs
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.losses.consistency import (
     AttentionConsistencyLoss,
@@ -15,7 +16,6 @@ from glsgn_plugins.losses.consistency import (
     SemanticConsistencyLoss,
 )
 from glsgn_plugins.losses.reconstruction import PathwayReconstructionLoss, criterion_of
-from glsgn_plugins.network import PathwayOutputs
 
 
 class GLSGNLoss(nn.Module):

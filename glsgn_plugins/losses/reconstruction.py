@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glsgn_plugins.blocks import shrink
+from glsgn_plugins.archs.blocks import shrink
+from glsgn_plugins.archs.glsgn import PATHWAY_SCALES, PathwayOutputs
 from glsgn_plugins.errors import InputError, unknown_name
-from glsgn_plugins.network import PATHWAY_SCALES, PathwayOutputs
 
 PATHWAYS = ("1", "2", "3", "g")
-"""Names of the pathways, in the order of :attr:`~glsgn_plugins.network.PathwayOutputs.pathways`."""
+"""Names of the pathways, in the order of :attr:`.PathwayOutputs.pathways`."""
 
 
 def _charbonnier(x: Tensor, y: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def at_scale(image: Tensor, scale: int) -> Tensor:
 
     Args:
         image: ``(N, C, H, W)``.
-        scale: 1, 2 or 4, see :data:`~glsgn_plugins.network.PATHWAY_SCALES`.
+        scale: 1, 2 or 4, see :data:`~glsgn_plugins.archs.glsgn.PATHWAY_SCALES`.
 
     Returns:
         ``(N, C, ceil(H / scale), ceil(W / scale))``.

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glsgn_plugins.checkpoint import read_checkpoint
 from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.io.checkpoints import read_checkpoint
 
 LPIPS_TRUNKS = {
     "lpips_alex": ("alexnet", "alexnet-owt-7be5be79.pth"),

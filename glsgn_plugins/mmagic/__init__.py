@@ -6,22 +6,23 @@ A config does so by ``custom_imports = dict(imports=["glsgn_plugins.mmagic"])``.
 :mod:`glsgn_plugins.losses`.
 ``DATASETS``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``,
 ``UHDMixedDataset``. ``TRANSFORMS``:
-``UHDCrop``, ``UHDDegradation``. ``METRICS``: ``LPIPS``, ``Seam``. The mends of
-:mod:`glsgn_plugins.upstream` for MMagic are applied first, so that it imports, and loads and saves
+``UHDCrop``, ``UHDDegradation``. ``METRICS``: ``LPIPS``, ``Seam``. The patches of
+:mod:`glsgn_plugins.compat` for MMagic are applied first, so that it imports, and loads and saves
 checkpoints safely. MMEngine's loader takes ``glsgn://TASK``, the weights of
-:mod:`glsgn_plugins.pretrained`.
+:mod:`glsgn_plugins.io.pretrained`.
 
 Raises:
     ImportError: MMagic is missing or too old; says what to install, on which Python.
 """
 
-from glsgn_plugins.upstream import mend_mmagic
+from glsgn_plugins.compat import patch_mmagic
 
-mend_mmagic()
+patch_mmagic()
 
 from mmagic.registry import MODELS  # noqa: E402
 
 from glsgn_plugins import losses  # noqa: E402
+from glsgn_plugins.archs.glsgn import GLSGN  # noqa: E402
 from glsgn_plugins.mmagic.datasets import (  # noqa: E402
     UHDMixedDataset,
     UHDPairedDataset,
@@ -33,7 +34,6 @@ from glsgn_plugins.mmagic.pretrained import load_from_glsgn  # noqa: E402
 from glsgn_plugins.mmagic.restorer import GLSGNRestorer  # noqa: E402
 from glsgn_plugins.mmagic.tiled_model import TiledEditModel  # noqa: E402
 from glsgn_plugins.mmagic.transforms import UHDCrop, UHDDegradation  # noqa: E402
-from glsgn_plugins.network import GLSGN  # noqa: E402
 
 for module in (GLSGN, *losses.LOSSES):
     MODELS.register_module(module=module)

@@ -17,7 +17,7 @@ from mmengine.logging import print_log
 
 from glsgn_plugins.data import datasets
 from glsgn_plugins.data.crops import Crops
-from glsgn_plugins.listing import equal_names
+from glsgn_plugins.io.files import equal_names
 
 
 class FromConfig:

@@ -6,8 +6,8 @@ from typing import Any
 
 from mmengine.runner import CheckpointLoader
 
-from glsgn_plugins.pretrained import SCHEME
-from glsgn_plugins.weights import of_generator, read_weights
+from glsgn_plugins.io.pretrained import SCHEME
+from glsgn_plugins.io.weights import of_generator, read_weights
 
 
 @CheckpointLoader.register_scheme(prefixes=SCHEME)
@@ -19,6 +19,6 @@ def load_from_glsgn(filename: str, map_location: Any = None) -> dict[str, Any]:
         map_location: Not used: models copy what they load.
 
     Raises:
-        InputError: As of :func:`~glsgn_plugins.pretrained.pretrained_file`.
+        InputError: As of :func:`~glsgn_plugins.io.pretrained.pretrained_file`.
     """
     return {"state_dict": of_generator(read_weights(filename).weights)}

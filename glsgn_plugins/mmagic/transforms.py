@@ -14,11 +14,11 @@ from mmagic.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
 
 from glsgn_plugins.data.crops import Crops
-from glsgn_plugins.data.images import read_image
 from glsgn_plugins.data.synthesis import list_photographs, make_degradation
 from glsgn_plugins.degradations import Real
 from glsgn_plugins.degradations.depth import thumbnail
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.io.images import read_image
 
 
 def _generator() -> np.random.Generator:

@@ -1,60 +1,34 @@
-"""Weights that are shipped with the package: found by task, verified, loaded.
+"""The shipped weights, and what loads them; :mod:`glsgn_plugins.io.pretrained` finds and verifies.
 
-The files lie beside this one: ``TASK.safetensors`` in half precision, ``SHA256SUMS`` as
-``sha256sum -c`` reads it, and ``README.md``, the model card. Wherever a weights file is asked for,
-in commands and in both frameworks' options, ``glsgn://TASK`` stands for the shipped one.
+``README.md`` beside this file is their model card.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import hashlib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from glsgn_plugins.errors import InputError, unknown_name
-
-if TYPE_CHECKING:
-    from glsgn_plugins.network import GLSGN
-
-SCHEME = "glsgn://"
-FOLDER = Path(__file__).resolve().parent
-CHECKSUMS = "SHA256SUMS"
-
-OPTIONS = {
-    "rain": "glsgn_derain.yml",
-    "reflection": "glsgn_dereflection.yml",
-    "haze": "glsgn_dehaze.yml",
-}
-"""Every task, and the options that train it. Not each has weights that are worth shipping."""
-
-UNRECORDED = {
-    "56038929b3043a0f": {"padding_mode": "replicate"},
-    "fcd0feb0a9da3025": {"padding_mode": "replicate"},
-}
-"""What shapes don't show of shipped weights that hold no record of their network: by
-:func:`fingerprint`, since hosts such as spandrel hand on tensors without a file's name."""
-
-REINSTALL = "install the package again: pip install --force-reinstall --no-deps glsgn-plugins"
+from glsgn_plugins.archs.glsgn import GLSGN
+from glsgn_plugins.io.pretrained import (
+    SCHEME,
+    is_shipped,
+    pretrained_file,
+    shipped_tasks,
+    weights_file,
+)
 
 
-def fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """A few digits that tell GLSGN's weights apart, in whichever precision they are."""
-    bias = weights.get("global_pathway.head.bias", torch.zeros(0)).to("cpu", torch.float16)
-    return hashlib.sha256(bias.numpy().tobytes()).hexdigest()[:16]
+def load_pretrained(task: str) -> GLSGN:
+    """The network of a task with its shipped weights, in float32 and eval mode on the CPU.
 
-
-def shipped_tasks() -> list[str]:
-    """Tasks that weights are shipped for.
+    Args:
+        task: ``rain``, ``reflection`` or ``haze``.
 
     Raises:
-        InputError: The list of checksums is missing or damaged.
+        InputError: As of :func:`~glsgn_plugins.io.pretrained.pretrained_file`.
     """
-    return list(_checksums())
+    from glsgn_plugins.io.weights import read_glsgn  # brings safetensors: not needed until here
+
+    return read_glsgn(pretrained_file(task))
 
 
 def list_pretrained(pattern: str = "*") -> list[str]:
@@ -66,69 +40,12 @@ def list_pretrained(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(shipped_tasks(), pattern))
 
 
-def _checksums() -> dict[str, str]:
-    """SHA-256 by task."""
-    file = FOLDER / CHECKSUMS
-    try:
-        lines = [line.split() for line in file.read_text(encoding="ascii").splitlines()]
-        return {name.removesuffix(".safetensors"): total for total, name in lines}
-    except (OSError, ValueError):
-        raise InputError(f"{file}: missing or damaged; {REINSTALL}") from None
-
-
-def pretrained_file(task: str) -> Path:
-    """The shipped weights of a task, after their checksum has been compared.
-
-    Args:
-        task: ``rain``, ``reflection`` or ``haze``.
-
-    Raises:
-        InputError: There is no such task, its weights aren't shipped, or the file is damaged.
-    """
-    checksums = _checksums()
-    if task not in checksums:
-        if task not in OPTIONS:
-            raise unknown_name("shipped weights", task, checksums)
-        raise InputError(
-            f"{task}: no weights are shipped for this task, since none were good enough so far "
-            f"({FOLDER / 'README.md'} says when they are); train some with basicsr train -opt "
-            f"{OPTIONS[task]} and give their file. Shipped: {', '.join(checksums)}"
-        )
-    file = FOLDER / f"{task}.safetensors"
-    try:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{file}: can't be read ({error.strerror}); {REINSTALL}") from None
-    if found != checksums[task]:
-        raise InputError(f"{file}: damaged or changed, its checksum differs; {REINSTALL}")
-    return file
-
-
-def is_shipped(given: object) -> bool:
-    """Whether ``glsgn://TASK`` was given in place of a file."""
-    return isinstance(given, str) and given.startswith(SCHEME)
-
-
-def weights_file(given: Path | str) -> Path:
-    """The file that was given, or the shipped one that ``glsgn://TASK`` stands for.
-
-    Raises:
-        InputError: As of :func:`pretrained_file`.
-    """
-    if isinstance(given, str) and is_shipped(given):
-        return pretrained_file(given.removeprefix(SCHEME))
-    return Path(given)
-
-
-def load_pretrained(task: str) -> GLSGN:
-    """The network of a task with its shipped weights, in float32 and eval mode on the CPU.
-
-    Args:
-        task: ``rain``, ``reflection`` or ``haze``.
-
-    Raises:
-        InputError: As of :func:`pretrained_file`.
-    """
-    from glsgn_plugins.weights import read_glsgn  # which finds shipped files by this module
-
-    return read_glsgn(pretrained_file(task))
+__all__ = [
+    "SCHEME",
+    "is_shipped",
+    "list_pretrained",
+    "load_pretrained",
+    "pretrained_file",
+    "shipped_tasks",
+    "weights_file",
+]

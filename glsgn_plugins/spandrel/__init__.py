@@ -12,13 +12,13 @@ from spandrel import (
     StateDict,
 )
 
+from glsgn_plugins.archs.glsgn import GLSGN, MIN_SIZE
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.network import GLSGN, MIN_SIZE
-from glsgn_plugins.weights import glsgn_from, options_of
+from glsgn_plugins.io.weights import glsgn_from, options_of
 
 
 class GLSGNArch(Architecture[GLSGN]):
-    """GLSGN; every hyper-parameter is read off the state dict (:mod:`glsgn_plugins.weights`)."""
+    """GLSGN; every hyper-parameter is read off the state dict (:mod:`glsgn_plugins.io.weights`)."""
 
     def __init__(self) -> None:
         super().__init__(id="GLSGN", detect=self._detects)

@@ -1,0 +1,130 @@
+"""``glsgn prepare DIR``: check a paired set, and bring it into the forms that BasicSR reads."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glsgn_plugins.cli.dataset_arguments import add_set, find_set
+from glsgn_plugins.errors import InputError
+from glsgn_plugins.io.files import left_out, walk
+
+if TYPE_CHECKING:
+    from glsgn_plugins.data.checks import PairReport
+
+
+def add_to(commands: Any) -> None:
+    """Add ``prepare`` to the command's parser."""
+    parser = commands.add_parser(
+        "prepare",
+        help="check a paired set, write meta-info files, sub-images or LMDB",
+        description="Finds the layout, pairs the files, decodes every image and lists what is "
+        "wrong, each with its file; writes DIR/meta_info_SPLIT.txt of the pairs that are right. "
+        "Exit code 1 where anything is wrong.",
+    )
+    add_set(parser)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="W")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="of sub-images and LMDB")
+    parser.add_argument("--sub-images", type=int, metavar="SIZE", help="cut into squares")
+    parser.add_argument("--step", type=int, metavar="PIXELS", help="between them; SIZE / 2")
+    parser.add_argument("--lmdb", action="store_true", help="write lq.lmdb and gt.lmdb")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check and prepare; exit code 1 where anything is wrong with the set."""
+    if (args.sub_images or args.lmdb) and args.out is None:
+        raise InputError("--sub-images and --lmdb need a folder to write to: --out DIR")
+    for name in ("workers", "sub_images", "step"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')}: expected 1 or more")
+    layout, splits = find_set(args)
+    if len(splits) > 1 and args.out is not None:
+        raise InputError(
+            f"--out: {args.folder} has the splits {', '.join(splits)}; prepare one at a "
+            "time, by --split"
+        )
+    return max([_prepare(args, layout, split, pairing) for split, pairing in splits.items()])
+
+
+def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: Any) -> int:
+    from tqdm import tqdm
+
+    from glsgn_plugins.data.checks import inspect_pairs, problems_across_pairs
+    from glsgn_plugins.data.layouts import LAYOUTS
+    from glsgn_plugins.io.images import EXTENSIONS
+
+    crop_gt = layout is not None and LAYOUTS[layout].crop_gt
+    what = f"layout {layout}, split {split}" if layout else f"{args.lq} with {args.gt}"
+    print(f"{args.folder}: {len(pairing.pairs)} pairs ({what})")
+    if others := left_out(walk(args.folder), EXTENSIONS):
+        print(f"  {others}")
+    looked = inspect_pairs(pairing.pairs, crop_gt, args.workers)
+    seen = list(tqdm(looked, desc="Checking", unit="pair", total=len(pairing.pairs)))
+    problems = [*pairing.problems(), *(line for one in seen for line in one.problems)]
+    problems += problems_across_pairs(seen)
+    for problem in problems:
+        print(f"  {problem}")
+    right = [one for one in seen if not one.problems]
+    print(f"{len(right)} pairs are right, {len(problems)} problems")
+    if right:
+        _write(args, layout, split, right, crop_gt)
+    return 1 if problems else 0
+
+
+def _write(
+    args: argparse.Namespace,
+    layout: str | None,
+    split: str,
+    right: list[PairReport],
+    crop_gt: bool,
+) -> None:
+    from tqdm import tqdm
+
+    from glsgn_plugins.data.layouts import Pair
+    from glsgn_plugins.data.prepare import one_to_one, sub_images, write_lmdb, write_meta_info
+
+    pairs = [one.pair for one in right]
+    if args.sub_images:
+        step = args.step or max(1, args.sub_images // 2)
+        cut = sub_images(right, args.out, args.sub_images, step, crop_gt)
+        lines = [
+            line
+            for some in tqdm(cut, desc="Cutting", unit="pair", total=len(right))
+            for line in some
+        ]
+        pairs = [Pair(args.out / "lq" / name, args.out / "gt" / name) for name, _ in lines]
+        write_meta_info(args.out / "meta_info.txt", lines)
+        _show("PairedImageDataset", args.out / "lq", args.out / "gt", args.out / "meta_info.txt")
+    elif one_to_one(pairs):
+        name = f"meta_info_{split}.txt"
+        shapes = [(one.pair.gt.name, one.shape) for one in right if one.shape]
+        spaced = [written for written, _ in shapes if " " in written]
+        if spaced:
+            print(
+                f"No {name}: BasicSR's meta-info files end a name at a space, as in '{spaced[0]}'; "
+                "UHDPairedDataset and LMDB need none"
+            )
+        else:
+            write_meta_info(args.folder / name, shapes)
+            _show("PairedImageDataset", pairs[0].lq.parent, pairs[0].gt.parent, args.folder / name)
+    if args.lmdb:
+        whole = write_lmdb(pairs, args.out, crop_gt and not args.sub_images)
+        for _ in tqdm(whole, desc="Writing LMDB", unit="pair", total=len(pairs)):
+            pass
+        _show("PairedImageDataset", args.out / "lq.lmdb", args.out / "gt.lmdb", None)
+    if layout:
+        print(
+            f"In BasicSR's options, as it is:\n  type: UHDPairedDataset\n  dataroot: {args.folder}"
+        )
+        print(f"  layout: {layout}\n  split: {split}")
+
+
+def _show(kind: str, lq: Path, gt: Path, meta_info: Path | None) -> None:
+    """The options that read what was written."""
+    print(f"In BasicSR's options:\n  type: {kind}\n  dataroot_lq: {lq}\n  dataroot_gt: {gt}")
+    if meta_info is not None:
+        print(f"  meta_info_file: {meta_info}")
+    print(f"  io_backend:\n    type: {'disk' if meta_info is not None else 'lmdb'}")

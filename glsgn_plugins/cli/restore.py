@@ -1,0 +1,328 @@
+"""``glsgn restore IN... OUT --task TASK``: photographs of any size, with all that they hold."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import torch
+
+from glsgn_plugins.archs.glsgn import GLSGN
+from glsgn_plugins.errors import InputError
+from glsgn_plugins.inference import (
+    AMP_TYPES,
+    MODES,
+    STRONGEST,
+    check_region,
+    check_strength,
+    check_tile,
+    region_mask,
+)
+from glsgn_plugins.inference.colour import colours_of, restore_photograph
+from glsgn_plugins.io import photographs
+from glsgn_plugins.io.atomic import atomic_write
+from glsgn_plugins.io.files import NOT_READ, left_out, walk
+from glsgn_plugins.io.headers import check_header, read_header
+from glsgn_plugins.io.pretrained import OPTIONS
+from glsgn_plugins.io.weights import read_glsgn
+from glsgn_plugins.pretrained import load_pretrained
+
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}]"
+
+LONGEST = 255
+"""Bytes of a file's name on the usual disks."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``restore`` to the command's parser."""
+    parser = commands.add_parser(
+        "restore",
+        help="restore photographs",
+        description="Restore photographs of any size: JPEG, PNG, TIFF and WebP. What is in OUT "
+        "already is left, so that a folder goes on where it was interrupted. Pictures with a "
+        "profile are restored in sRGB and keep their profile, and the colours beyond sRGB.",
+    )
+    parser.add_argument("inputs", nargs="+", metavar="IN", help="files, folders, 'patterns*'")
+    parser.add_argument("output", type=Path, metavar="OUT", help="a folder; or a file, of one file")
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument(
+        "--task", metavar="TASK", help=f"with the shipped weights: {', '.join(OPTIONS)}"
+    )
+    network.add_argument("--weights", metavar="FILE", help="with your own: .pth or .safetensors")
+    parser.add_argument(
+        "--tile", default="auto", help=f"{', '.join(MODES)} or pixels of a region (default: auto)"
+    )
+    parser.add_argument(
+        "--strength",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help=f"how much of the change is wanted, 0 to {STRONGEST} (default: 1)",
+    )
+    parser.add_argument(
+        "--mask", type=Path, metavar="FILE", help="restore where this grey image is white"
+    )
+    parser.add_argument(
+        "--region",
+        nargs=4,
+        type=int,
+        metavar=("X", "Y", "WIDTH", "HEIGHT"),
+        help="restore inside of this rectangle of pixels",
+    )
+    parser.add_argument(
+        "--keep-colour",
+        action="store_true",
+        help="change how light pixels are and leave their colours, as against haze",
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
+    parser.add_argument(
+        "--amp", choices=AMP_TYPES, help="half precision, on GPUs that are good at it"
+    )
+    parser.add_argument(
+        "--compare", action="store_true", help="write NAME_compare.jpg, both in one"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="make anew what is in OUT already")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code 0; 1 where a file could not be restored, and the others were."""
+    tile = int(args.tile) if args.tile.lstrip("-").isdigit() else args.tile
+    check_tile(tile)
+    check_strength(args.strength, "--strength")
+    if args.region is not None:
+        check_region(args.region)
+    photographs.vips()
+    mask = None if args.mask is None else photographs.read_mask(args.mask)
+    device = _device(args.device)
+    jobs = _jobs(args.inputs, args.output)
+    left = [job for job in jobs if args.overwrite or not job[1].exists()]
+    if len(left) < len(jobs):
+        print(f"{len(jobs) - len(left)} of {len(jobs)} are in {args.output} already")
+    net = load_pretrained(args.task) if args.weights is None else read_glsgn(args.weights)
+    net = net.to(memory_format=torch.channels_last).to(device)
+    try:
+        return _restore_all(net, left, tile, mask, args)
+    except KeyboardInterrupt:
+        print("glsgn restore: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _device(name: str | None) -> torch.device:
+    mps = torch.backends.mps.is_available()
+    found = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        device = torch.device(name or found)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def _jobs(inputs: list[str], output: Path) -> list[tuple[Path, Path]]:
+    """Each file and what becomes of it.
+
+    Raises:
+        InputError: There are none, one can't be found, two would become one, or nothing can be
+            written there.
+    """
+    single = output.suffix.lower() in photographs.SAVERS and not output.is_dir()
+    if output.suffix.lower() in NOT_READ and not output.is_dir():
+        raise InputError(
+            f"{output}: {output.suffix} isn't written; give {', '.join(photographs.SAVERS)}, "
+            "or a folder"
+        )
+    found = [pair for argument in inputs for pair in _files(argument, output)]
+    if single and (len(found) > 1 or Path(inputs[0]).is_dir()):
+        raise InputError(f"{output}: a file, but there are {len(found)} images; give a folder")
+    folder = output.parent if single else output
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output}: can't be made ({error.strerror})") from None
+    if not os.access(
+        folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
+    ):
+        raise InputError(f"{folder}: can't be written to; give another folder")
+    jobs = [(path, output if single else output / name) for path, name in found]
+    made: dict[Path, Path] = {}
+    for path, target in jobs:
+        if target.exists() and target.samefile(path):
+            raise InputError(f"{target}: would be written over itself; give another folder")
+        if target in made:
+            raise InputError(f"{made[target]} and {path} would both become {target}")
+        made[target] = path
+    return jobs
+
+
+def _files(argument: str, output: Path) -> Iterator[tuple[Path, Path]]:
+    """Image files of an argument, and their names in the output folder, whose own are left out."""
+    path = Path(argument)
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror})") from None
+    except OSError:
+        pass  # a pattern, perhaps
+    if path.is_file():
+        if path.suffix.lower() not in photographs.SAVERS:
+            raise InputError(
+                f"{path}: expected a file that ends in {', '.join(photographs.SAVERS)}"
+            )
+        yield path, Path(path.name)
+        return
+    if path.is_dir():
+        there = walk(path.absolute(), output.absolute(), _fail)
+        yield from ((p, p.relative_to(path.absolute())) for p in _images(there))
+    else:
+        there = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]
+        there = [p for p in there if p.is_file()]
+        yield from ((p, Path(p.name)) for p in _images(there))
+    others = left_out(there, photographs.SAVERS)
+    if not _images(there):
+        what = "holds no images" if path.is_dir() else "no such file, folder or pattern"
+        more = f"; {others}" if others else ""
+        raise InputError(f"{argument}: {what} ({', '.join(photographs.SAVERS)}){more}")
+    if others:
+        print(f"glsgn restore: {argument}: {others}", file=sys.stderr)
+
+
+def _where(
+    mask: np.ndarray | None, region: list[int] | None, size: tuple[int, ...]
+) -> np.ndarray | None:
+    """Where one image is to change: in the mask, and in the region."""
+    if region is None:
+        return mask
+    inside = region_mask(region, size).numpy()
+    if mask is None:
+        return inside
+    return mask * inside if mask.shape == size else mask  # which is refused
+
+
+def _beside(target: Path) -> Path:
+    """What ``--compare`` writes."""
+    return target.with_name(f"{target.name}_compare.jpg")
+
+
+def _images(paths: list[Path]) -> list[Path]:
+    return [path for path in paths if path.suffix.lower() in photographs.SAVERS]
+
+
+def _fail(error: OSError) -> None:
+    raise InputError(f"{error.filename}: can't be read ({error.strerror})")
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Yields what raises KeyboardInterrupt once Ctrl-C was pressed.
+
+    Raised wherever Python is, it may be in what libvips calls, where it is only printed.
+    """
+    pressed = False
+
+    def press(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _restore_all(
+    net: GLSGN,
+    jobs: list[tuple[Path, Path]],
+    tile: str | int,
+    mask: np.ndarray | None,
+    args: argparse.Namespace,
+) -> int:
+    from tqdm import tqdm
+
+    failed = 0
+    sizes: dict[Path, float] = {}
+    with tqdm(unit="MP", bar_format=BAR, disable=None) as bar, _interruptible() as check:
+
+        def say(message: object) -> None:
+            bar.write(f"glsgn restore: {message}", file=sys.stderr)
+
+        said = ""
+
+        def tell(plan: str) -> None:
+            nonlocal said
+            if plan != said:
+                say(plan)
+                said = plan
+
+        for path, _ in jobs:
+            try:
+                header = read_header(path)
+                check_header(path, header)
+                sizes[path] = header.width * header.height / 1e6
+            except InputError as error:
+                failed += 1
+                say(error)
+        bar.total = sum(sizes.values())
+        for path, target in jobs:
+            if path not in sizes:
+                continue
+            check()
+            before = bar.n
+
+            def progress(share: float, start: float = before, size: float = sizes[path]) -> None:
+                check()
+                bar.update(start + share * size - bar.n)
+
+            bar.set_description(path.name)
+            try:
+                if args.compare and len(os.fsencode(_beside(target).name)) > LONGEST:
+                    raise InputError(f"{path}: its name is too long for --compare; shorten it")
+                photograph = photographs.read(path)
+                colours = colours_of(photograph, path)
+                if left_out := photographs.check_target(target, photograph):
+                    say(f"{target}: leaves out {', '.join(left_out)}")
+                where = _where(mask, args.region, photograph.pixels.shape[:2])
+                restored = restore_photograph(
+                    net,
+                    photograph,
+                    colours,
+                    tile,
+                    strength=args.strength,
+                    mask=where,
+                    keep_colour=args.keep_colour,
+                    amp=args.amp,
+                    progress=progress,
+                    say=tell,
+                )
+                if args.strength == 0 and path.suffix.lower() == target.suffix.lower():
+                    atomic_write(target, path.read_bytes())  # JPEG, encoded anew, would differ
+                else:
+                    photographs.write(target, photograph, restored)
+                if args.compare:
+                    before, after = photograph.pixels, restored
+                    if colours is not None:
+                        before, after = (colours.to_srgb(x) for x in (before, after))
+                    photographs.compare(_beside(target), before, after)
+            except InputError as error:
+                failed += 1
+                say(
+                    error if str(error).startswith((str(path), str(target))) else f"{path}: {error}"
+                )
+            progress(1.0)
+    return 1 if failed else 0

@@ -1,0 +1,300 @@
+"""Patches for BasicSR: its import, checkpoints, ranks and draws."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glsgn_plugins.compat.patch import Patch
+from glsgn_plugins.data.sampling import numbered
+from glsgn_plugins.errors import InputError, NotSavedError
+from glsgn_plugins.io.atomic import atomic_write_into
+from glsgn_plugins.io.checkpoints import read_checkpoint
+from glsgn_plugins.io.pretrained import weights_file
+from glsgn_plugins.io.weights import is_safetensors, read_safetensors, states_of
+
+
+def _lacks_functional_tensor() -> bool:
+    name = "torchvision.transforms.functional_tensor"
+    return name not in sys.modules and importlib.util.find_spec(name) is None
+
+
+def _alias_functional_tensor() -> None:
+    from torchvision.transforms.functional import rgb_to_grayscale
+
+    module = types.ModuleType("torchvision.transforms.functional_tensor")
+    module.__dict__["rgb_to_grayscale"] = rgb_to_grayscale
+    sys.modules[module.__name__] = module
+
+
+def _newest_whole_state(opt: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest training state whose file and whose networks can be read."""
+    folder = Path("experiments", opt["name"], "training_states")
+    states = sorted(
+        (p for p in folder.glob("*.state") if p.stem.isdigit()),
+        key=lambda p: int(p.stem),
+        reverse=True,
+    )
+    for path in states:
+        try:
+            state = _training_state(path)
+            for key in opt:
+                if key.startswith("network_"):
+                    label = key.replace("network_", "net_")
+                    read_checkpoint(Path(opt["path"]["models"], f"{label}_{path.stem}.pth"))
+        except InputError as error:
+            print(f"Not resumed from iteration {path.stem}: {error}", file=sys.stderr, flush=True)
+        else:
+            return path, state
+    if states:
+        raise InputError(
+            f"{folder}: none of its {len(states)} checkpoints can be read; move the folder away, "
+            "or leave out --auto_resume to start anew"
+        )
+    return None
+
+
+def _training_state(path: Path) -> dict[str, Any]:
+    """A file of ``training_states``; InputError where it is something else."""
+    state = read_checkpoint(path)
+    needed = {"epoch", "iter", "optimizers", "schedulers"}
+    if not isinstance(state, dict) or not needed <= state.keys():
+        raise InputError(f"{path}: no training state of BasicSR's; give training_states/N.state")
+    return state
+
+
+def _patch_resume() -> None:
+    import basicsr.train
+    from basicsr.utils import check_resume
+
+    def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
+        if opt["auto_resume"]:
+            found = _newest_whole_state(opt)
+            if found is None:
+                return None
+            path, state = found
+            opt["path"]["resume_state"] = str(path)
+        elif opt["path"].get("resume_state"):
+            state = _training_state(Path(opt["path"]["resume_state"]))
+        else:
+            return None
+        check_resume(opt, state["iter"])
+        opt["resumed"] = {"epoch": state["epoch"], "iter": state["iter"]}
+        return state
+
+    basicsr.train.load_resume_state = load_resume_state
+
+
+@contextmanager
+def _into_scratch(model: Any, folder: str) -> Iterator[None]:
+    """Points a model's writer at a scratch folder whose files are then moved in place."""
+    final = model.opt["path"][folder]
+    try:
+        with atomic_write_into(final) as scratch:
+            model.opt["path"][folder] = str(scratch)
+            try:
+                yield
+            finally:
+                model.opt["path"][folder] = final
+    except OSError as error:
+        states = Path(model.opt["path"]["training_states"]).glob("*.state")
+        iterations = sorted(int(path.stem) for path in states if path.stem.isdigit())
+        kept = f"that of iteration {iterations[-1]} is kept" if iterations else "none is there yet"
+        raise NotSavedError(
+            f"{final}: a checkpoint can't be written ({error.strerror or error}); the last whole "
+            f"one, {kept}. Free some space, then --auto_resume"
+        ) from None
+
+
+def _patch_saving() -> None:
+    from basicsr.models.base_model import BaseModel
+
+    write_network, write_state = BaseModel.save_network, BaseModel.save_training_state
+
+    # Both writers do nothing on ranks other than 0, and the second nothing for "latest" (-1).
+    @functools.wraps(write_network)
+    def save_network(self: Any, *args: Any, **kwargs: Any) -> None:
+        if self.opt["rank"] == 0:
+            with _into_scratch(self, "models"):
+                write_network(self, *args, **kwargs)
+
+    @functools.wraps(write_state)
+    def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
+        if self.opt["rank"] == 0 and current_iter != -1:
+            with _into_scratch(self, "training_states"):
+                write_state(self, epoch, current_iter)
+
+    BaseModel.save_network = save_network
+    BaseModel.save_training_state = save_training_state
+
+
+def _patch_loading() -> None:
+    from basicsr.models.base_model import BaseModel
+    from basicsr.utils import get_root_logger
+
+    def load_network(
+        self: Any,
+        net: torch.nn.Module,
+        load_path: str,
+        strict: bool = True,
+        param_key: str | None = "params",
+    ) -> None:
+        file = weights_file(load_path)
+        bare = self.get_bare_model(net)
+        wanted = bare.state_dict()
+        raw = param_key == "params" and not self.is_train and "param_key_g" not in _paths(self)
+        weights, place = _state(file, wanted, param_key, averaged=raw)
+        name = type(bare).__name__
+        get_root_logger().info(f"Loading {name} model from {file}, with param key: [{place}].")
+        self._print_different_keys_loading(bare, weights, strict)
+        if not wanted.keys() & weights.keys():
+            shown = ", ".join(list(weights)[:3]) or "nothing"
+            raise InputError(f"{load_path}: no weights of {name}; its keys begin with {shown}")
+        try:
+            bare.load_state_dict(weights, strict=strict)
+        except RuntimeError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise InputError(
+                f"{load_path}: doesn't fit {name} as the options build it: "
+                f"{' '.join(lines[1:3])[:300]}"
+            ) from None
+
+    BaseModel.load_network = load_network
+
+
+def _paths(model: Any) -> dict[str, Any]:
+    return model.opt.get("path") or {}
+
+
+def _state(
+    file: Path, wanted: Mapping[str, Any], param_key: str | None, averaged: bool
+) -> tuple[dict[str, Any], str]:
+    """The weights in a file and where they were.
+
+    Args:
+        file: Of any trainer.
+        wanted: The network's state dict.
+        param_key: Which of the file's are asked for, in the form of BasicSR; ``None`` for the
+            outermost.
+        averaged: Prefer those where the file has any, since nobody asked for others.
+    """
+    if is_safetensors(file):  # holds one set, whatever param_key asks for
+        content, param_key = read_safetensors(file), None
+    else:
+        content = read_checkpoint(file)
+    keys = list(content) if isinstance(content, dict) else []
+    if averaged and "params_ema" in keys:
+        param_key = "params_ema"
+    if param_key not in keys and "params" in keys:
+        param_key = "params"
+    state = content[param_key] if param_key in keys else content
+    if isinstance(state, dict) and wanted.keys() <= state.keys():
+        return dict(state), param_key or "the file"
+    anchor = next(iter(wanted), "")
+    for found in states_of(state, anchor) or states_of(content, anchor):
+        return found.weights, found.place
+    if isinstance(state, dict) and state and (param_key in keys or param_key is None):
+        return dict(state), param_key or "the file"
+    held = ", ".join(map(str, keys[:4])) or f"a {type(content).__name__}"
+    raise InputError(
+        f"{file}: has no '{param_key}'; it holds {held}. Set path: param_key_g to the one with the "
+        "weights, or to ~ for a bare state dict"
+    )
+
+
+def _patch_cpu_ranks() -> None:
+    import basicsr.utils.dist_util as dist_util
+    from basicsr.models.base_model import BaseModel
+    from torch.nn.parallel import DistributedDataParallel
+
+    def init_dist(backend: str = "nccl", **kwargs: Any) -> None:
+        torch.distributed.init_process_group(backend="gloo", **kwargs)
+
+    def model_to_device(self: Any, net: torch.nn.Module) -> torch.nn.Module:
+        if not self.opt["dist"]:
+            return plain(self, net)
+        unused = self.opt.get("find_unused_parameters", False)
+        return DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
+
+    plain = BaseModel.model_to_device
+    dist_util._init_dist_pytorch = init_dist
+    BaseModel.model_to_device = model_to_device
+
+
+def _patch_draws() -> None:
+    from basicsr.data.data_sampler import EnlargedSampler
+
+    plain = EnlargedSampler.__iter__
+
+    @functools.wraps(plain)
+    def draws(self: Any) -> Iterator[int]:
+        return numbered(plain(self), self.epoch, self.rank, self.num_replicas)
+
+    EnlargedSampler.__iter__ = draws
+
+
+BEFORE = (
+    Patch(
+        "functional_tensor",
+        symptom="No module named 'torchvision.transforms.functional_tensor' at import basicsr",
+        cause="BasicSR 1.4.2 imports a module that torchvision 0.17 removed",
+        versions="basicsr <= 1.4.2 with torchvision >= 0.17",
+        needed=_lacks_functional_tensor,
+        apply=_alias_functional_tensor,
+    ),
+)
+
+AFTER = (
+    Patch(
+        "resume",
+        symptom="--auto_resume: 'Found no NVIDIA driver' without a GPU; a truncated newest "
+        "checkpoint ends the run",
+        cause="load_resume_state asks for the current CUDA device and takes the newest file as is",
+        versions="basicsr <= 1.4.2",
+        needed=lambda: True,
+        apply=_patch_resume,
+    ),
+    Patch(
+        "whole checkpoints",
+        symptom="a run killed or out of disk while saving leaves a checkpoint that can't be loaded",
+        cause="save_network and save_training_state write under the final name, ignore failures",
+        versions="basicsr <= 1.4.2",
+        needed=lambda: True,
+        apply=_patch_saving,
+    ),
+    Patch(
+        "safe loading",
+        symptom="a weights file can run code (torch < 2.6); a wrong one ends in a traceback; "
+        "safetensors are taken for damaged, and what other trainers write is refused; basicsr "
+        "test takes the raw weights where there are averaged ones",
+        cause="load_network calls torch.load without weights_only, checks nothing, knows one form",
+        versions="basicsr <= 1.4.2",
+        needed=lambda: True,
+        apply=_patch_loading,
+    ),
+    Patch(
+        "ranks without a GPU",
+        symptom="--launcher pytorch without a GPU: 'integer modulo by zero'",
+        cause="the launcher and the model take it that each rank has a CUDA device",
+        versions="basicsr <= 1.4.2, where torch sees no GPU",
+        needed=lambda: torch.cuda.device_count() == 0,
+        apply=_patch_cpu_ranks,
+    ),
+    Patch(
+        "numbered draws",
+        symptom="random crops and degradations repeat each epoch, and change with the workers",
+        cause="worker_init_fn seeds every epoch alike; EnlargedSampler's indices don't tell the "
+        "epoch, nor the repeats of dataset_enlarge_ratio, to the dataset",
+        versions="basicsr <= 1.4.2, for the datasets of glsgn_plugins",
+        needed=lambda: True,
+        apply=_patch_draws,
+    ),
+)

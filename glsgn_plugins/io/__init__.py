@@ -1,0 +1,1 @@
+"""Files: images and their metadata, checkpoints, weights, and atomic writing."""

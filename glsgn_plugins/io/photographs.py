@@ -1,0 +1,369 @@
+"""Image files with all that they hold: 8 and 16 bits, alpha, ICC profile, EXIF and the rest.
+
+Read and written by libvips, which keeps what Pillow (RGB of 16 bits) and OpenCV (metadata) drop.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from glsgn_plugins.errors import InputError
+from glsgn_plugins.io import exif
+from glsgn_plugins.io.atomic import atomic_write_into, write_error
+from glsgn_plugins.io.headers import Colour, Header, check_header, read_header, upright
+
+SAVERS: dict[str, dict[str, Any]] = {
+    ".jpg": {"Q": 95, "subsample_mode": "off"},
+    ".jpeg": {"Q": 95, "subsample_mode": "off"},
+    ".png": {"compression": 6},
+    ".tif": {"compression": "deflate", "predictor": "horizontal"},
+    ".tiff": {"compression": "deflate", "predictor": "horizontal"},
+    ".webp": {"Q": 95},
+}
+"""File names' ends, and how such files are written."""
+
+JPEG = (".jpg", ".jpeg")
+TIFF = (".tif", ".tiff")
+DEEP = (".png", *TIFF)
+"""Those that hold 16 bits."""
+
+CLASSIC = 2**32 - 2**28
+"""Bytes of pixels from which a TIFF is written as BigTIFF, whose offsets go beyond 4 GiB."""
+
+LAYOUT = frozenset(
+    (
+        *("width", "height", "bands", "format", "coding", "interpretation", "filename"),
+        *("vips-loader", "n-pages", "n-subifds", "page-height", "palette", "bits-per-sample"),
+    )
+)
+"""Fields of an image that say how it was stored, and are no metadata."""
+
+SIDES = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383}
+"""The largest height and width that a format holds."""
+
+METADATA = {
+    "icc-profile-data": "ICC profile",
+    "exif-data": "EXIF",
+    "xmp-data": "XMP",
+    "iptc-data": "IPTC",
+}
+
+SRGB_CICP = bytes((1, 13, 0, 1))
+SRGB_GAMMA = 45455
+SRGB_PRIMARIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+"""As PNG's chunks have them, in 1/100000."""
+
+
+def vips() -> Any:
+    """pyvips; InputError where it is missing."""
+    try:
+        import pyvips
+    except (ImportError, OSError):  # OSError: without libvips itself
+        raise InputError(
+            "reading and writing photographs needs pyvips: pip install 'glsgn-plugins[restore]'"
+        ) from None
+    pyvips.cache_set_max(0)  # it knows files by their names, whatever has become of them since
+    return pyvips
+
+
+def reason_of(error: Exception) -> str:
+    """What libvips says, in one line; it repeats itself."""
+    return " ".join(dict.fromkeys(" ".join(line.split()) for line in str(error).splitlines()))
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """An image file that has been read.
+
+    Attributes:
+        pixels: ``(H, W, 3)``, RGB, uint8 or uint16, upright whatever the EXIF orientation.
+        alpha: Alpha and other channels as they are stored, ``(h, w, K)``, of the same type; or
+            ``None``.
+        grey: The file had one channel for all three.
+        exif: As a block of bytes, or ``None``.
+        about: What the file says of itself.
+        header: The file as libvips sees it, with its metadata.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None
+    grey: bool
+    exif: bytes | None
+    about: Header
+    header: Any
+
+
+def read(path: Path) -> Photograph:
+    """Read a file by what it holds, whatever its name.
+
+    Raises:
+        InputError: It can't be read, is cut short, damaged, or isn't grey or RGB of 1 to 16 bits.
+    """
+    header = read_header(path)
+    check_header(path, header)
+    if header.kind == "JPEG":
+        header = read_header(path, path.read_bytes())  # to its end, and what is behind that
+        with suppress(ImportError):  # OpenCV is of another extra
+            from glsgn_plugins.io.images import check_jpeg
+
+            check_jpeg(path)
+    # libjpeg goes on after damage with a warning. Other loaders warn of less.
+    fail_on = "warning" if header.kind == "JPEG" else "truncated"
+    try:
+        if _speakable(path):
+            fields = vips().Image.new_from_file(str(path), fail_on=fail_on)
+        else:
+            fields = vips().Image.new_from_buffer(path.read_bytes(), "", fail_on=fail_on)
+        data = fields.numpy()
+    except vips().Error as error:
+        raise InputError(
+            f"{path}: damaged or no image ({reason_of(error)}); copy it again"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}); check it") from None
+    if data.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{path}: {fields.format} values; convert it to 8 or 16 bits")
+    data = data.reshape(fields.height, fields.width, fields.bands)
+    colours = 1 if header.channels.startswith("grey") else 3
+    if data.shape[2] < colours:
+        raise InputError(f"{path}: {data.shape[2]} channels of {header.channels}; copy it again")
+    extra = data[..., colours:] if data.shape[2] > colours else None
+    colour = data[..., :colours]
+    if colours == 1:
+        colour = np.repeat(colour, 3, axis=2)
+    block = fields.get("exif-data") if fields.get_typeof("exif-data") else None
+    if header.kind == "TIFF":
+        block = exif.of_tiff(path)
+    pixels = upright(colour, header.orientation)
+    if pixels.shape[:2] != (header.height, header.width):
+        raise InputError(f"{path}: damaged, not the {header.size} that it names; copy it again")
+    return Photograph(pixels, extra, colours == 1, block, header, fields)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A grey image as shares: black 0, white 1.
+
+    Returns:
+        ``(H, W)``, float32, upright.
+
+    Raises:
+        InputError: As of :func:`read`; or it has colours, and nobody can tell what they mean.
+    """
+    pixels = read(path).pixels
+    if (pixels != pixels[..., :1]).any():
+        raise InputError(
+            f"{path}: a mask in colours; expected grey, white where the picture is to be restored"
+        )
+    return pixels[..., 0] / np.float32(np.iinfo(pixels.dtype).max)
+
+
+def check_target(path: Path, photograph: Photograph) -> list[str]:
+    """Whether a format holds what a photograph has; before the work, since it is known then.
+
+    Args:
+        path: What is to be written; its end says the format.
+        photograph: What was read.
+
+    Returns:
+        What will be left out, that doesn't change the picture.
+
+    Raises:
+        InputError: The picture would become another, or the format can't hold it.
+    """
+    suffix, header = path.suffix.lower(), photograph.about
+    left_out = [header.left_out] if header.left_out else []
+    if photograph.pixels.dtype == np.uint16 and suffix not in DEEP:
+        raise InputError(f"{path}: the image has 16 bits, which {', '.join(DEEP)} hold")
+    side = SIDES.get(suffix)
+    if side is not None and max(header.height, header.width) > side:
+        raise InputError(
+            f"{path}: {header.size}, but {suffix} holds sides of {side} at most; give "
+            f"{', '.join(DEEP)}"
+        )
+    extra = photograph.alpha
+    if extra is not None and suffix in JPEG:
+        if extra.min() < np.iinfo(extra.dtype).max:
+            raise InputError(
+                f"{path}: JPEG holds no transparency (alpha), which the image has; give "
+                f"{', '.join(DEEP)} or .webp"
+            )
+        left_out.append("an alpha channel that is opaque everywhere")
+    if extra is not None and extra.shape[2] > 1 and suffix not in TIFF:
+        raise InputError(f"{path}: {header.channels}, which .tif alone holds")
+    if suffix != ".png" and not is_srgb(header.colour):
+        raise InputError(
+            f"{path}: the PNG tells its colours by {_told_by(header.colour)}, which .png alone "
+            "holds; give that format, or convert the image to sRGB first"
+        )
+    lost = _lost(path, photograph)
+    if "ICC profile" in lost:
+        raise InputError(
+            f"{path}: {suffix} can't hold the ICC profile of {'grey ' * photograph.grey}pictures "
+            "such as this, and colours would change; give .png or .tif"
+        )
+    return left_out + lost
+
+
+def _told_by(colour: Colour) -> str:
+    return ", ".join(kind.decode() for kind in colour if kind in (b"cICP", b"gAMA", b"cHRM"))
+
+
+def is_srgb(colour: Colour) -> bool:
+    """Whether a PNG looks the same where its chunks are not regarded."""
+    if b"iCCP" in colour:  # which other formats hold
+        return True
+    if b"cICP" in colour:
+        return colour[b"cICP"] == SRGB_CICP
+    if b"sRGB" in colour:
+        return True
+    gamma = int.from_bytes(colour.get(b"gAMA", b""), "big") or SRGB_GAMMA
+    primaries = colour.get(b"cHRM", struct.pack(">8I", *SRGB_PRIMARIES))
+    near = len(primaries) == 32 and all(
+        abs(one - two) <= 100 for one, two in zip(struct.unpack(">8I", primaries), SRGB_PRIMARIES)
+    )
+    return abs(gamma - SRGB_GAMMA) <= 100 and near
+
+
+def _lost(path: Path, photograph: Photograph) -> list[str]:
+    """Metadata that don't come back from a small file of the same kind.
+
+    Raises:
+        InputError: Such a file can't be written.
+    """
+    before = photograph.header
+    tiny = np.zeros((16, 16, 1 if photograph.grey else 3), photograph.pixels.dtype)
+    suffix = path.suffix.lower()
+    image = _with_metadata(tiny, photograph)
+    try:
+        content = image.write_to_buffer(suffix, **_saver(suffix, photograph))
+        after = vips().Image.new_from_buffer(content, "")
+    except vips().Error as error:
+        raise InputError(f"{path}: can't be written ({reason_of(error)})") from None
+    lost = [
+        name
+        for key, name in METADATA.items()
+        if before.get_typeof(key) and not after.get_typeof(key) and key != "exif-data"
+    ]
+    if photograph.exif is not None and suffix not in TIFF and not after.get_typeof("exif-data"):
+        lost.append("EXIF")
+    return lost
+
+
+def _saver(suffix: str, photograph: Photograph) -> dict[str, Any]:
+    if suffix == ".webp" and photograph.about.kind == "WebP" and photograph.about.lossless:
+        return {"lossless": True}
+    return SAVERS[suffix]
+
+
+def _with_metadata(data: np.ndarray, photograph: Photograph) -> Any:
+    """An image of libvips' with everything of a photograph but its pixels."""
+    pyvips, fields = vips(), photograph.header
+    deep = data.dtype == np.uint16
+    kinds = ("b-w", "grey16") if photograph.grey else ("srgb", "rgb16")
+    image = pyvips.Image.new_from_array(np.ascontiguousarray(data))
+    image = image.copy(interpretation=kinds[deep], xres=fields.xres, yres=fields.yres)
+    for name in fields.get_fields():
+        if name not in LAYOUT:
+            image.set_type(fields.get_typeof(name), name, fields.get(name))
+    if photograph.exif is not None:
+        image.set_type(pyvips.GValue.blob_type, "exif-data", photograph.exif)
+    return image
+
+
+def write(path: Path, photograph: Photograph, pixels: np.ndarray) -> None:
+    """Write ``pixels``, upright as :func:`read` gave them, with everything else as it was.
+
+    The file appears whole or not at all.
+
+    Args:
+        path: Its end says the format; :func:`check_target` has let it pass.
+        photograph: What was read.
+        pixels: ``(H, W, 3)``, uint8 or uint16 as in ``photograph``.
+
+    Raises:
+        InputError: It can't be written there.
+    """
+    suffix = path.suffix.lower()
+    orientation = photograph.about.orientation
+    # What was turned, turned back: a quarter turn is undone by the other one.
+    data = upright(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+    if photograph.grey:
+        data = np.rint(data.mean(axis=2, keepdims=True, dtype=np.float32)).astype(data.dtype)
+    if photograph.alpha is not None and suffix not in JPEG:
+        data = np.concatenate([data, photograph.alpha], axis=2)
+    image = _with_metadata(data, photograph)
+    more = {"bigtiff": data.nbytes > CLASSIC} if suffix in TIFF else {}
+    try:
+        with atomic_write_into(path.parent) as scratch:
+            file = scratch / path.name
+            _save(image, file, **_saver(suffix, photograph), **more)
+            if suffix in TIFF and photograph.exif is not None:
+                exif.into_tiff(file, photograph.exif)
+            if suffix == ".png":
+                _add_chunks(file, photograph.about.colour)
+    except vips().Error as error:
+        raise InputError(f"{path}: can't be written ({reason_of(error)})") from None
+    except OSError as error:
+        raise write_error(path, error) from None
+
+
+def _speakable(path: Path) -> bool:
+    """Whether pyvips takes the name: one that is no UTF-8, of an old archive say, it doesn't."""
+    try:
+        return bool(str(path).encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _save(image: Any, file: Path, **options: Any) -> None:
+    if _speakable(file):
+        image.write_to_file(str(file), **options)
+    else:
+        file.write_bytes(image.write_to_buffer(file.suffix, **options))
+
+
+def _add_chunks(file: Path, colour: Colour) -> None:
+    """Put chunks that tell colours into a PNG, behind its header."""
+    there = read_header(file).colour
+    missing = b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc32(kind + content))
+        for kind, content in colour.items()
+        if kind not in there and kind != b"iCCP"
+    )
+    if not missing:
+        return
+    part = file.with_name("part")
+    with file.open("rb") as source, part.open("wb") as target:
+        target.write(source.read(33))  # the signature and the first chunk
+        target.write(missing)
+        shutil.copyfileobj(source, target, 2**20)
+    os.replace(part, file)
+
+
+def compare(path: Path, before: np.ndarray, after: np.ndarray, width: int = 2400) -> None:
+    """Write both beside each other, each made smaller to half of ``width`` pixels at most."""
+    pyvips = vips()
+    sides = []
+    for pixels in (before, after):
+        image = pyvips.Image.new_from_array(np.ascontiguousarray(pixels))
+        image = image.copy(interpretation="rgb16" if pixels.dtype == np.uint16 else "srgb")
+        image = image.colourspace("srgb")
+        # JPEG holds 65535 rows.
+        sides.append(image.resize(min(1, width / 2 / image.width, 2**15 / image.height)))
+    joined = sides[0].join(sides[1], "horizontal", shim=8, background=[255])
+    try:
+        with atomic_write_into(path.parent) as scratch:
+            _save(joined, scratch / path.name, Q=92)
+    except pyvips.Error as error:
+        raise InputError(f"{path}: can't be written ({reason_of(error)})") from None
+    except OSError as error:
+        raise write_error(path, error) from None

@@ -1,0 +1,23 @@
+"""Images as BasicSR hands them to metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glsgn_plugins.errors import unknown_name
+
+Image = NDArray[Any]
+
+
+def to_hwc(image: Image, crop_border: int, input_order: str) -> Image:
+    """``(H, W, C)`` in float64, without ``crop_border`` pixels at each edge."""
+    if input_order not in ("HWC", "CHW"):
+        raise unknown_name("input_order", input_order, ("HWC", "CHW"))
+    image = image.transpose(1, 2, 0) if input_order == "CHW" else image
+    height, width = image.shape[:2]
+    return image[crop_border : height - crop_border, crop_border : width - crop_border].astype(
+        np.float64
+    )

@@ -1,0 +1,46 @@
+"""LPIPS in the form of BasicSR's metrics: two 8-bit images in, one number out."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from glsgn_plugins.losses.semantic import SemanticDistance
+from glsgn_plugins.metrics.image_order import Image, to_hwc
+
+
+@lru_cache(maxsize=2)
+def _distance(backbone: str, weights: str) -> SemanticDistance:
+    return SemanticDistance(backbone, weights=weights)
+
+
+def calculate_lpips(
+    img: Image,
+    img2: Image,
+    crop_border: int = 0,
+    input_order: str = "HWC",
+    net: str = "alex",
+    weights: str = "cache",
+    **_: Any,
+) -> float:
+    """LPIPS 0.1 of two images, on the CPU.
+
+    Args:
+        img: ``(H, W, 3)``, BGR in [0, 255], as BasicSR has them.
+        img2: Likewise.
+        crop_border: Pixels left out at each edge.
+        input_order: ``"HWC"`` or ``"CHW"``.
+        net: ``"alex"``, ``"vgg"`` or ``"squeeze"``.
+        weights: Of the trunk, see :class:`~glsgn_plugins.losses.semantic.SemanticDistance`.
+
+    Returns:
+        The distance: 0 for equal images, lower is better.
+    """
+    tensors = []
+    for image in (img, img2):
+        rgb = to_hwc(image, crop_border, input_order)[..., ::-1] / 255
+        tensors.append(torch.from_numpy(rgb.transpose(2, 0, 1).copy()).float()[None])
+    with torch.no_grad():
+        return float(_distance(f"lpips_{net}", weights)(*tensors).item())

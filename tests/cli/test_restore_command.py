@@ -1,0 +1,371 @@
+"""``glsgn restore``: files keep what they hold, bad ones are named, nothing is left half done."""
+
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+import torch
+from demo_data import photo
+from harness import BIN, run_command
+from image_cases import icc
+from networks import TINY, trained_like
+from PIL import Image
+
+from glsgn_plugins import GLSGN, restore_array
+from glsgn_plugins.cli.glsgn import main
+from glsgn_plugins.inference.colour import colours_of, restore_photograph
+from glsgn_plugins.io import photographs
+from glsgn_plugins.io.images import read_image
+from glsgn_plugins.io.weights import read_glsgn
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Those of a network that changes every pixel."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "net.pth"
+    torch.save({"params": trained_like(GLSGN(**TINY)).state_dict()}, file)
+    return file
+
+
+def picture(dtype=np.uint8, bands=3, size=(60, 90)):
+    rgb = read_image(photo("chelsea.png"))[: size[0], : size[1]].astype(np.float32) / 255
+    data = {1: rgb[..., :1], 2: rgb[..., :2], 3: rgb, 4: np.dstack([rgb, rgb[..., 0] > 0.5])}
+    top = np.iinfo(dtype).max
+    return np.rint(data[bands] * top).astype(dtype)
+
+
+def save(path, data, orientation=None):
+    deep = data.dtype == np.uint16
+    kind = ("grey16" if deep else "b-w") if data.shape[2] < 3 else ("rgb16" if deep else "srgb")
+    image = pyvips.Image.new_from_array(data).copy(interpretation=kind, xres=11.8, yres=11.8)
+    if data.shape[2] > 2:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc())
+    if orientation:
+        image.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+    image.write_to_file(str(path), **({"lossless": True} if path.suffix == ".webp" else {}))
+    return path
+
+
+def near(one, two):
+    """Equal but for rounding: sums are taken in another order in another memory format."""
+    return np.abs(one.astype(int) - two).max() <= 1
+
+
+def in_its_colours(weights, path):
+    """What the command is to make of a file; how colours go is tested elsewhere."""
+    photograph = photographs.read(path)
+    return restore_photograph(read_glsgn(weights), photograph, colours_of(photograph, path))
+
+
+def command(*argv):
+    return main(["restore", *map(str, argv), "--device", "cpu"])
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp"])
+def test_a_format_keeps_what_it_holds(suffix, dtype, bands, weights, tmp_path):
+    if dtype == np.uint16 and suffix not in photographs.DEEP:
+        pytest.skip("holds 8 bits")
+    if bands in (2, 4) and suffix == ".jpg":
+        pytest.skip("holds no alpha")
+    if bands < 3 and suffix == ".webp":
+        pytest.skip("holds RGB alone")
+    path = save(tmp_path / f"a{suffix}", picture(dtype, bands))
+    assert command(path, tmp_path / "out", "--weights", weights) == 0
+
+    before, after = photographs.read(path), photographs.read(tmp_path / "out" / path.name)
+    assert after.pixels.dtype == dtype
+    assert after.pixels.shape == before.pixels.shape
+    assert after.grey == before.grey == (bands < 3)
+    if bands in (2, 4):
+        assert np.array_equal(after.alpha, before.alpha)
+    if bands > 2:
+        assert after.header.get("icc-profile-data") == icc()
+    assert after.header.xres == pytest.approx(before.header.xres, rel=0.01)
+
+    expected = in_its_colours(weights, path)
+    assert np.abs(expected.astype(int) - before.pixels).mean() > 0.01 * np.iinfo(dtype).max
+    if suffix in photographs.DEEP and bands > 2:
+        assert near(after.pixels, expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_kept_and_the_network_sees_upright_pictures(orientation, weights, tmp_path):
+    path = save(tmp_path / "a.png", picture(), orientation)
+    assert command(path, tmp_path / "out.png", "--weights", weights) == 0
+    stored = pyvips.Image.new_from_file(str(tmp_path / "out.png"))
+    assert stored.get("orientation") == orientation
+    assert (stored.height, stored.width) == (60, 90)
+
+    upright = pyvips.Image.new_from_file(str(path)).autorot().numpy()
+    assert np.array_equal(photographs.read(path).pixels, upright)
+    assert near(stored.autorot().numpy(), in_its_colours(weights, path))
+
+
+def test_arrays_keep_their_type(weights):
+    net = read_glsgn(weights)
+    full = restore_array(net, picture().astype(np.float64) / 255)
+    assert full.dtype == np.float64
+    for dtype, top in ((np.uint8, 255), (np.uint16, 65535)):
+        found = restore_array(net, picture(dtype), tile=40)
+        assert found.dtype == dtype
+        assert np.abs(found / top - full.clip(0, 1)).max() < 0.6 / top + 2e-6
+
+
+def test_a_folder_keeps_its_structure_and_goes_on_where_it_was(weights, tmp_path, capsys):
+    source = tmp_path / "in"
+    (source / "deep").mkdir(parents=True)
+    save(source / "a.png", picture())
+    save(source / "deep" / "b.tif", picture(np.uint16))
+    (source / "notes.txt").write_text("no image")
+    out = source / "out"  # inside of what is read
+    argv = (source, out, "--weights", weights, "--compare")
+    assert command(*argv) == 0
+    written = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+    assert written == ["a.png", "a.png_compare.jpg", "deep/b.tif", "deep/b.tif_compare.jpg"]
+    compared = pyvips.Image.new_from_file(str(out / "a.png_compare.jpg"))
+    assert (compared.width, compared.height) == (2 * 90 + 8, 60)
+
+    times = {p: p.stat().st_mtime_ns for p in out.rglob("*.*")}
+    (out / "a.png").unlink()
+    assert command(*argv) == 0
+    assert "1 of 2 are in" in capsys.readouterr().out
+    assert (out / "a.png").exists()
+    b = out / "deep/b.tif"
+    assert b.stat().st_mtime_ns == times[b]
+    assert command(*argv, "--overwrite") == 0
+    assert b.stat().st_mtime_ns > times[b]
+
+
+def test_bad_files_are_named_and_the_rest_go_on(weights, tmp_path, capsys):
+    source = tmp_path / "in"
+    source.mkdir()
+    good = save(source / "good.png", picture())
+    for suffix in (".jpg", ".png"):
+        whole = save(source / f"cut{suffix}", picture(size=(200, 300))).read_bytes()
+        (source / f"cut{suffix}").write_bytes(whole[: len(whole) // 2])
+    (source / "zero.jpg").write_bytes(b"")
+    (source / "text.png").write_text("no image at all")
+    save(source / "dot.png", picture(size=(1, 1)))
+    (source / "really.jpg").write_bytes(good.read_bytes())  # a PNG
+    save(source / "wide.jpg", np.tile(picture(size=(300, 400)), (1, 50, 1)))  # 20000x300
+    Image.fromarray(picture()).convert("CMYK").save(source / "print.jpg")
+    pages = [Image.fromarray(picture())] * 2
+    pages[0].save(source / "pages.tif", save_all=True, append_images=pages[1:])
+    out = tmp_path / "out"
+    assert command(source, out, "--weights", weights, "--tile", "stream") == 1
+    assert sorted(p.name for p in out.iterdir()) == ["good.png", "really.jpg", "wide.jpg"]
+    said = capsys.readouterr().err
+    for name in ("cut.jpg", "cut.png", "zero.jpg", "text.png"):
+        assert f"{source / name}: " in said
+    assert f"{source / 'print.jpg'}: CMYK, whose colours" in said
+    assert f"{source / 'pages.tif'}: 2 frames or pages" in said
+    assert f"{source / 'dot.png'}: GLSGN expects images of at least 32x32" in said
+    assert "Traceback" not in said
+
+
+def test_a_sixteen_bit_picture_does_not_lose_its_bits_to_jpeg(weights, tmp_path, capsys):
+    path = save(tmp_path / "a.png", picture(np.uint16))
+    assert command(path, tmp_path / "b.jpg", "--weights", weights) == 1
+    assert "16 bits, which .png, .tif, .tiff hold" in capsys.readouterr().err
+    assert not (tmp_path / "b.jpg").exists()
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("touch hostile-was-here",)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: None, "no such checkpoint file"),
+        (
+            lambda p: torch.save({"params": {"conv.weight": torch.ones(1)}}, p),
+            "no weights of GLSGN",
+        ),
+        (lambda p: torch.save(Hostile(), p), "could run code"),
+        (lambda p: p.write_bytes(pickle.dumps(Hostile())), "damaged or no checkpoint"),
+        (
+            lambda p: torch.save(
+                {k: v for k, v in GLSGN(**TINY).state_dict().items() if "norms.0" not in k}, p
+            ),
+            "not the weights of GLSGN",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(make, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = save(tmp_path / "a.png", picture())
+    make(tmp_path / "w.pth")
+    assert command(path, tmp_path / "out", "--weights", tmp_path / "w.pth") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "hostile-was-here").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("missing.png", "out"), "no such file"),
+        (("*.gif", "out"), "no such file, folder or pattern"),
+        (("empty", "out"), "holds no images"),
+        (("a.png", "."), "written over itself"),
+        (("a.png", "a.png"), "written over itself"),
+        (("a.png", "b/a.png", "out"), "would both become"),
+        (("a.png", "b/a.png", "out.png"), "a file, but there are 2 images"),
+        (("a.txt", "out"), "expected a file that ends in"),
+        (("a.png", "a.txt/out"), "can't be made"),
+        (("a.png", "out", "--tile", "strem"), "Did you mean 'stream'"),
+        (("a.png", "out", "--device", "gpu9"), "--device gpu9"),
+        pytest.param(
+            *(("a.png", "out", "--device", "mps"), "--device mps: "),
+            marks=pytest.mark.skipif(torch.backends.mps.is_available(), reason="MPS is there"),
+        ),
+    ],
+)
+def test_wrong_arguments_end_before_any_work(argv, message, weights, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("empty", "b"):
+        (tmp_path / folder).mkdir()
+    for name in ("a.png", "b/a.png"):
+        save(tmp_path / name, picture())
+    (tmp_path / "a.txt").write_text("")
+    before = (tmp_path / "a.png").read_bytes()
+    assert main(["restore", *argv, "--weights", str(weights)]) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert not (tmp_path / "out").is_file()
+
+
+@pytest.fixture
+def shared():
+    """A folder that another user reaches, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@contextmanager
+def unprivileged():
+    """Tests may run as root, whom no permission stops."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_what_may_not_be_read_or_written_is_named(weights, shared, capsys):
+    weights = shutil.copy(weights, shared)
+    source, closed, out = shared / "in", shared / "closed", shared / "out"
+    for folder in (source, closed, out, source / "sub"):
+        folder.mkdir()
+    out.chmod(0o777)
+    for name in ("a.png", "b.png"):
+        save(source / name, picture())
+    save(closed / "c.png", picture())
+    (source / "a.png").chmod(0)
+    closed.chmod(0)
+    try:
+        # The first time as who we are: to load what is loaded at need.
+        assert command(source / "b.png", shared / "warm", "--weights", weights) == 0
+        with unprivileged():
+            codes = [
+                command(given, to, "--weights", weights)
+                for given, to in (
+                    (source, out),
+                    (closed, out),
+                    (closed / "c.png", out),
+                    (source / "b.png", closed / "deeper" / "out"),
+                    (source / "b.png", source),
+                    (source / "b.png", closed),
+                )
+            ]
+    finally:
+        closed.chmod(0o755)
+    said = capsys.readouterr().err
+    assert codes == [1, 2, 2, 2, 2, 2]
+    assert [p.name for p in out.iterdir()] == ["b.png"]
+    assert f"{source / 'a.png'}: " in said
+    assert f"{closed}: can't be read (Permission denied)" in said
+    assert f"{closed / 'c.png'}: can't be read (Permission denied)" in said
+    assert "Traceback" not in said
+
+
+def test_a_folder_that_may_not_be_written_to_is_named_before_any_work(weights, shared, capsys):
+    path = save(shared / "a.png", picture())
+    (shared / "out").mkdir()
+    (shared / "out").chmod(0o555)
+    with unprivileged():
+        assert command(path, shared / "out", "--weights", "not looked at") == 2
+    assert f"{shared / 'out'}: can't be written to" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_nothing_half_written(weights, tmp_path, capsys):
+    """A limit on the size of files stops libvips as a full disk does."""
+    path = save(tmp_path / "a.png", picture(size=(200, 300)))
+    command_line = f"'{BIN}/glsgn' restore a.png out --weights '{weights}' --device cpu"
+    done = subprocess.run(
+        ["bash", "-c", f"trap '' XFSZ; ulimit -f 20; exec {command_line}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 1, done.stderr
+    assert "out/a.png: can't be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+    assert path.exists()
+
+
+def test_interrupted_by_the_keyboard_it_leaves_whole_files_alone(weights, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for k in range(30):
+        save(source / f"{k:02}.png", picture(size=(300, 450)))
+    argv = [BIN / "glsgn", "restore", "in", "out", "--weights", weights, "--device", "cpu"]
+    process = subprocess.Popen(
+        argv,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # Shells have what they start in the background ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out/01.png").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130, said
+    assert "goes on from here" in said
+    assert "Traceback" not in said
+    written = sorted((tmp_path / "out").rglob("*"))
+    assert 2 <= len(written) < 30
+    for file in written:
+        assert photographs.read(file).pixels.shape == (300, 450, 3)
+
+
+def test_the_real_command_says_what_it_takes(tmp_path):
+    done = run_command("glsgn", "restore", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "--weights FILE" in done.stdout

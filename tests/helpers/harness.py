@@ -1,0 +1,60 @@
+"""What tests share: commands as subprocesses, small sets on disk, images as tensors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+BIN = Path(sys.executable).parent
+
+
+def environment(**more: str) -> dict[str, str]:
+    """For subprocesses: one thread, as several tests may share two cores; no requests, no noise."""
+    fixed = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return {**os.environ, **fixed, **more}
+
+
+def run_command(
+    *argv: str, cwd: Path, timeout: float = 300, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of this environment, with these variables as well."""
+    return subprocess.run(
+        [str(BIN / argv[0]), *argv[1:]],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment(**env),
+        check=False,
+    )
+
+
+def deep(image: np.ndarray) -> np.ndarray:
+    """An 8-bit image with 16 bits."""
+    return image.astype(np.uint16) * 257
+
+
+def tensor(image: np.ndarray) -> torch.Tensor:
+    """8-bit BGR ``(H, W, 3)`` to RGB ``(1, 3, H, W)`` in [0, 1]."""
+    rgb = np.ascontiguousarray(image[..., ::-1]).transpose(2, 0, 1)
+    return torch.from_numpy(rgb.copy()).float()[None] / 255
+
+
+def psnr(x: torch.Tensor, y: torch.Tensor) -> float:
+    """Decibels, over images in [0, 1]."""
+    return float(-10 * torch.log10(((x.clamp(0, 1) - y) ** 2).mean()))
+
+
+def make_pairs(root: Path, rainy_pair: tuple[np.ndarray, np.ndarray]) -> None:
+    """``data/{lq,gt}``: four pairs of 96x80 out of a real photograph."""
+    for side, image in zip(("lq", "gt"), rainy_pair):
+        folder = root / "data" / side
+        folder.mkdir(parents=True)
+        for k in range(4):
+            cv2.imwrite(str(folder / f"{k}.png"), image[60 * k : 60 * k + 96, 90 * k : 90 * k + 80])

@@ -1,0 +1,201 @@
+"""Networks from weights alone, and what they are in spandrel and in ONNX."""
+
+import pytest
+import torch
+from networks import TINY, trained_like
+from safetensors.torch import load_file
+
+from glsgn_plugins import GLSGN, InputError, glsgn_b, glsgn_s
+from glsgn_plugins.cli.export import EXPORTS
+from glsgn_plugins.cli.glsgn import main
+from glsgn_plugins.io.pretrained import pretrained_file
+from glsgn_plugins.io.weights import (
+    check_fits,
+    glsgn_from,
+    options_of,
+    read_glsgn,
+    read_weights,
+    write_weights,
+)
+
+OPTIONS = [
+    {},
+    {"widths": (4, 5, 6, 7), "blocks": (1, 2, 3)},
+    {"global_features": False},
+    {"local_features": False},
+    {"attention": False},
+    {"patch_norm": "none"},
+    {"fusion": "sum"},
+    {"gain": True},
+    {"padding_mode": "replicate"},
+    {"patch_norm": "per_patch"},
+    {"grids": ((4, 4), (2, 2), (2, 1))},
+]
+UNSEEN = ("padding_mode", "patch_norm", "grids")
+"""What no shape shows: it travels in the record alone."""
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_hyper_parameter_is_read_off_the_weights(options):
+    net = trained_like(GLSGN(**{**TINY, **options})).eval()
+    found = options_of(net.state_dict(), "these")
+    for key, value in {**TINY, "blocks": (1, 1, 1), **options}.items():
+        if key not in UNSEEN or value in ("none", "pooled"):
+            assert found[key] == (list(value) if isinstance(value, tuple) else value)
+    image = torch.rand(1, 3, 64, 48)
+    with torch.no_grad():
+        assert torch.equal(glsgn_from(net.state_dict(), "these")(image), net(image))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", "as BasicSR saves it"])
+def test_weights_know_what_network_they_are(options, suffix, tmp_path, caplog):
+    net = trained_like(GLSGN(**{**TINY, **options})).eval()
+    if suffix.startswith("."):
+        file = tmp_path / f"w{suffix}"
+        write_weights(net.state_dict(), file)
+    else:
+        file = tmp_path / "w.pth"
+        torch.save({"params": net.state_dict()}, file)
+    found = read_glsgn(file)
+    assert found.options == net.options
+    image = torch.rand(1, 3, 64, 48)
+    with torch.no_grad():
+        assert torch.equal(found(image), net(image))
+    assert not caplog.records
+
+
+def test_weights_without_a_record_are_taken_with_a_warning(tmp_path, caplog):
+    torch.save(dict(GLSGN(**TINY).state_dict()), tmp_path / "w.pth")
+    assert read_glsgn(tmp_path / "w.pth").options["padding_mode"] == "zeros"
+    assert "no record of its network" in caplog.text
+
+
+def test_converting_keeps_the_record(tmp_path):
+    net = GLSGN(**TINY, gain=True, padding_mode="replicate")
+    torch.save({"params": net.state_dict()}, tmp_path / "w.pth")
+    for target in ("one.safetensors", "two.pth"):
+        assert main(["convert", str(tmp_path / "w.pth"), str(tmp_path / target)]) == 0
+        assert read_glsgn(tmp_path / target).options == net.options
+
+
+def test_the_named_sizes_are_found():
+    assert options_of(glsgn_b().state_dict(), "these")["blocks"] == [1, 2, 3]
+
+
+def prefixed(state, prefix):
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda own, other: own,
+        lambda own, other: {"params": other, "params_ema": own},
+        lambda own, other: {"params": prefixed(own, "module.")},
+        lambda own, other: {
+            "meta": {},
+            "state_dict": {**prefixed(other, "generator."), **prefixed(own, "generator_ema.")},
+        },
+    ],
+    ids=["bare", "BasicSR", "ranks", "MMagic"],
+)
+def test_what_frameworks_save_is_read_with_averaged_weights_first(wrap, tmp_path):
+    own, other = (GLSGN(**TINY).state_dict() for _ in range(2))
+    torch.save(wrap(own, other), tmp_path / "w.pth")
+    found = read_glsgn(tmp_path / "w.pth").state_dict()
+    assert all(torch.equal(found[key], value) for key, value in own.items())
+
+
+def test_safetensors_are_read_and_damaged_ones_named(tmp_path):
+    from safetensors.torch import save_file
+
+    file = tmp_path / "w.safetensors"
+    state = GLSGN(**TINY).state_dict()
+    save_file(state, file)
+    assert torch.equal(
+        read_glsgn(file).state_dict()["fusion.mask1.conv1.bias"], state["fusion.mask1.conv1.bias"]
+    )
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(InputError, match="damaged"):
+        read_glsgn(file)
+
+
+def test_spandrel_loads_our_weights_and_will_not_tile_them(tmp_path):
+    spandrel = pytest.importorskip("spandrel")
+    from glsgn_plugins.spandrel import install
+
+    install()
+    count = len(list(spandrel.MAIN_REGISTRY))
+    install()
+    assert len(list(spandrel.MAIN_REGISTRY)) == count
+    net = trained_like(GLSGN(**TINY)).eval()
+    torch.save({"params": net.state_dict()}, tmp_path / "w.pth")
+    model = spandrel.ModelLoader(device="cpu").load_from_file(tmp_path / "w.pth")
+    assert model.architecture.id == "GLSGN"
+    assert model.tiling is spandrel.ModelTiling.INTERNAL
+    assert (model.scale, model.input_channels) == (1, 3)
+    image = torch.rand(1, 3, 71, 50)
+    with torch.no_grad():
+        torch.testing.assert_close(model(image), net(image).clamp(0, 1), atol=1e-6, rtol=0)
+
+
+def test_another_networks_weights_are_not_ours_in_spandrel():
+    pytest.importorskip("spandrel")
+    from glsgn_plugins.spandrel import GLSGNArch
+
+    assert not GLSGNArch().detect({"conv.weight": torch.ones(1)})
+
+
+SIZES = [(32, 32), (33, 47), (64, 96), (255, 131), (270, 480)]
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"), [([], SIZES), (["--size", "70", "96"], [(70, 96)])], ids=["any", "one"]
+)
+def test_onnx_agrees_with_the_core(size, sizes, tmp_path, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    if tuple(map(int, torch.__version__.split(".")[:2])) < EXPORTS:
+        pytest.skip("this torch can't export it")
+    net = trained_like(GLSGN(**TINY)).eval()
+    torch.save({"params": net.state_dict()}, tmp_path / "w.pth")
+    out = tmp_path / "net.onnx"
+    assert main(["export", str(out), "--weights", str(tmp_path / "w.pth"), *size]) == 0
+    assert "differs from torch by" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(str(out))
+    for batch in (1, 3):
+        for height, width in sizes:
+            image = torch.rand(batch, 3, height, width)
+            (found,) = session.run(None, {"lq": image.numpy()})
+            with torch.no_grad():
+                torch.testing.assert_close(torch.from_numpy(found), net(image), atol=1e-4, rtol=0)
+
+
+def test_a_torch_that_cannot_export_is_named(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxscript")
+    torch.save(GLSGN(**TINY).state_dict(), tmp_path / "w.pth")
+    monkeypatch.setattr(torch, "__version__", "2.6.0+cu124")
+    argv = ["export", str(tmp_path / "net.onnx"), "--weights", str(tmp_path / "w.pth")]
+    assert main(argv) == 2
+    said = "torch 2.6.0+cu124 can't write this network as ONNX; use 2.8 or later"
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def test_shipped_weights_are_known_wherever_they_were_copied_to(tmp_path, caplog):
+    state = load_file(pretrained_file("rain"))
+    torch.save({key: value.float() for key, value in state.items()}, tmp_path / "mine.pth")
+    assert read_glsgn(tmp_path / "mine.pth").options["padding_mode"] == "replicate"
+    assert glsgn_from(state, "these").options["padding_mode"] == "replicate"
+    assert not caplog.records
+
+
+def test_a_network_that_pads_otherwise_is_told_of(tmp_path, caplog):
+    found = read_weights(pretrained_file("rain"))
+    check_fits(found, glsgn_s(padding_mode="replicate").state_dict(), "these", "network_g")
+    assert not caplog.records
+    check_fits(found, glsgn_s().state_dict(), "these", "network_g")
+    assert "trained with padding_mode: replicate, but the network of network_g has zeros" in (
+        caplog.text
+    )
