@@ -1,8 +1,8 @@
 """Two nodes: a loader, and a restoration that sees whole images.
 
-ComfyUI's "Upscale Image (using Model)" cuts tiles of 512 whatever a network asks for, each of which
-is restored by itself. Here ``glsgn_plugins.restore`` does the work: whole, or streamed with the same
-result; ComfyUI keeps its memory, its progress bar and its interrupt.
+ComfyUI's "Upscale Image (using Model)" cuts tiles of 512 whatever a network asks for, each of
+which is restored by itself. Here ``glsgn_plugins.restore`` does the work: whole, or streamed with
+the same result; ComfyUI keeps its memory, its progress bar and its interrupt.
 """
 
 from __future__ import annotations
