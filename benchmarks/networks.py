@@ -29,11 +29,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from results import chroma_error, resized
 from torch import Tensor, nn
 from tqdm import tqdm
 from variants import SCENE, TABLES, VARIANTS, Scene, Variant
@@ -66,14 +66,6 @@ class Crops:
     gt: Image
     scene: Image
     window: NDArray[np.float32]
-
-
-def resized(image: Image, scale: float) -> Image:
-    """Scaled down by averaging."""
-    if scale >= 1:
-        return image
-    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
 def degraded(
@@ -199,14 +191,6 @@ def forward(net: nn.Module, lq: Tensor, crops: Crops, some: NDArray[Any]) -> Any
     outputs = net(lq)
     pathway.scene = pathway.window = None
     return outputs
-
-
-def chroma_error(image: Image, gt: Image) -> float:
-    """Mean distance in a and b of CIE Lab; RGB, uint8."""
-    one, two = (
-        cv2.cvtColor(i.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[..., 1:] for i in (image, gt)
-    )
-    return float(np.sqrt(((one - two) ** 2).sum(-1)).mean())
 
 
 def figures(image: Image, gt: Image, seams: bool = False) -> dict[str, float]:

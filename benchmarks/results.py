@@ -74,7 +74,7 @@ class Pair(NamedTuple):
 
 def resized(image: Image, scale: float) -> Image:
     """Scaled down by averaging."""
-    if scale == 1:
+    if scale >= 1:
         return image
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))

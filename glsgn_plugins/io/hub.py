@@ -25,8 +25,7 @@ CARD = """---
 
 # GLSGN
 
-Weights of a network for the restoration of photographs, of
-[glsgn-plugins](https://pypi.org/project/glsgn-plugins/).
+Weights of a network for the restoration of photographs, of glsgn-plugins.
 
 ```python
 from glsgn_plugins import GLSGN, restore
