@@ -17,7 +17,7 @@ import torch
 from demo_data import photo
 from harness import BIN, run_command
 from image_cases import icc
-from networks import TINY, trained_like
+from networks import TINY
 from PIL import Image
 
 from glsgn_plugins import GLSGN, restore_array
@@ -26,15 +26,6 @@ from glsgn_plugins.inference.colour import colours_of, restore_photograph
 from glsgn_plugins.io import photographs
 from glsgn_plugins.io.images import read_image
 from glsgn_plugins.io.weights import read_glsgn
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Those of a network that changes every pixel."""
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "net.pth"
-    torch.save({"params": trained_like(GLSGN(**TINY)).state_dict()}, file)
-    return file
 
 
 def picture(dtype=np.uint8, bands=3, size=(60, 90)):

@@ -9,10 +9,9 @@ import pytest
 import pyvips
 import torch
 from demo_data import photo
-from networks import TINY, trained_like
 from PIL import Image, ImageCms
 
-from glsgn_plugins import GLSGN, restore, restore_array
+from glsgn_plugins import restore, restore_array
 from glsgn_plugins.cli.glsgn import main
 from glsgn_plugins.inference.colour import colours_of
 from glsgn_plugins.io import photographs, profiles
@@ -30,15 +29,6 @@ WIDE = {
     "linear": profiles.matrix_profile(profiles.SRGB, profiles.LINEAR),
 }
 SRGB = pyvips.Operation.call("profile_load", "srgb")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Those of a network that changes every pixel."""
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "net.pth"
-    torch.save({"params": trained_like(GLSGN(**TINY)).state_dict()}, file)
-    return file
 
 
 def picture():

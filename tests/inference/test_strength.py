@@ -4,23 +4,13 @@ import numpy as np
 import pytest
 import torch
 from demo_data import photo
-from networks import TINY, trained_like
 from PIL import Image
 
-from glsgn_plugins import GLSGN, InputError, restore, restore_array
+from glsgn_plugins import InputError, restore, restore_array
 from glsgn_plugins.cli.glsgn import main
 from glsgn_plugins.inference import region_mask
 from glsgn_plugins.io.images import read_image
 from glsgn_plugins.io.weights import read_glsgn
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Those of a network that changes every pixel."""
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "net.pth"
-    torch.save({"params": trained_like(GLSGN(**TINY)).state_dict()}, file)
-    return file
 
 
 @pytest.fixture(scope="module")
