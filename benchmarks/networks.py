@@ -25,21 +25,19 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from peers import UNET_WIDTH, UNet
+from results import chroma_error, resized
 from torch import Tensor, nn
 from tqdm import tqdm
+from variants import SCENE, TABLES, VARIANTS, Scene, Variant
 
-from glsgn_plugins.archs.blocks import GlobalPathway, LocalPathway, ResidualBlock, changed
 from glsgn_plugins.archs.glsgn import GLSGN, PAPER_GRIDS, PathwayOutputs
 from glsgn_plugins.compat import patch_basicsr
 from glsgn_plugins.data.synthesis import make_degradation
@@ -55,242 +53,9 @@ from basicsr.metrics import calculate_psnr, calculate_ssim  # noqa: E402
 
 Image = NDArray[np.uint8]
 
-WIDTHS, BLOCKS = (8, 12, 16, 16), (1, 1, 1)
-"""Half of ``glsgn_s``: a quarter of its multiply-adds, so that the same time sees more crops."""
 TASKS = ("rain", "haze", "reflection")
-SCENE = 256
-"""Longer side of the scenes that some variants of the global pathway see, in training and after."""
-
 SCALES = (1.0, 0.5, 0.25)
 """Sizes at which real pairs are restored: full, half, quarter."""
-
-
-# --- the variants ---------------------------------------------------------------------------------
-
-
-class OnePathway(nn.Module):
-    """Pathway 1 alone, with no other to hear from. Half as wide again, for like multiply-adds."""
-
-    def __init__(self, width: int = 12) -> None:
-        super().__init__()
-        self.pathway = LocalPathway(width, BLOCKS)
-
-    def forward(self, lq: Tensor) -> Tensor:
-        return on_multiple(lambda image: self.pathway(image, {})[0], lq, 4)
-
-
-class PlainUNet(UNet):
-    """The U-Net that ``glsgn_s`` is compared with elsewhere, half as wide."""
-
-    def __init__(self) -> None:
-        super().__init__(UNET_WIDTH // 2)
-
-    def forward(self, lq: Tensor) -> Tensor:
-        return on_multiple(super().forward, lq, 8)
-
-
-def on_multiple(net: Callable[[Tensor], Tensor], lq: Tensor, multiple: int) -> Tensor:
-    """Reflect an image to a multiple of rows and columns, and cut the result back."""
-    rows, cols = -lq.shape[2] % multiple, -lq.shape[3] % multiple
-    return net(F.pad(lq, (0, cols, 0, rows), mode="reflect"))[..., : lq.shape[2], : lq.shape[3]]
-
-
-class Deeper(nn.Module):
-    """Two more scales below the coarsest features, which then see some hundred pixels of I_4."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.downs = nn.ModuleList(nn.Conv2d(width, width, 2, stride=2) for _ in range(2))
-        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows, cols = -x.shape[2] % 4, -x.shape[3] % 4
-        size = x.shape[2:]
-        y = F.pad(x, (0, cols, 0, rows), mode="replicate")
-        for down, block in zip(self.downs, self.blocks):
-            y = block(down(y))
-        up = F.interpolate(y, scale_factor=4, mode="bilinear")
-        return x + up[:, :, : size[0], : size[1]]
-
-
-class Pooled(nn.Module):
-    """The mean and the maximum of the coarsest features over the whole, added everywhere."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.mix = nn.Sequential(
-            nn.Linear(2 * width, width), nn.LeakyReLU(0.2), nn.Linear(width, width)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        seen = torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
-        return x + self.mix(seen)[:, :, None, None]
-
-
-class Context(GlobalPathway):
-    """A global pathway whose coarsest features see more of the image."""
-
-    def __init__(self, context: Callable[[int], nn.Module], gain: bool) -> None:
-        super().__init__(WIDTHS[3], BLOCKS, gain)
-        self.context = context(4 * WIDTHS[3])
-
-    def look(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """F_g and A_g."""
-        *finer, coarsest = self.encoder(image, {})
-        feature, _ = self.decoder([*finer, self.context(coarsest)])
-        return feature, self.attention(feature)
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        feature, attention = self.look(image)
-        return changed(image, self.head(feature * attention), self.gain), attention, feature
-
-
-class Scene(Context):
-    """One that sees the whole photograph scaled down, whatever part of it is restored."""
-
-    scene: Tensor | None = None
-    """``(N, 3, h, w)``; by default the image itself, scaled down to :data:`SCENE`."""
-
-    window: Tensor | None = None
-    """Of each sample: the centre and half the size of the part, in the scene's -1 to 1."""
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        scene, window = self.scene, self.window
-        if scene is None or window is None:
-            scale = SCENE / max(image.shape[2:])
-            scene = F.interpolate(image, scale_factor=min(scale, 1.0), mode="area")
-            window = image.new_tensor([[0.0, 0.0, 1.0, 1.0]]).expand(len(image), 4)
-        feature, attention = on_scene(self.look, scene)
-        y, x, high, wide = window.unbind(1)
-        zero = torch.zeros_like(x)
-        theta = torch.stack([wide, zero, x, zero, high, y], dim=1).reshape(-1, 2, 3)
-        size = [len(image), 1, *image.shape[2:]]
-        grid = F.affine_grid(theta, size, align_corners=False)
-        feature, attention = (
-            F.grid_sample(m, grid, padding_mode="border", align_corners=False)
-            for m in (feature, attention)
-        )
-        return changed(image, self.head(feature * attention), self.gain), attention, feature
-
-
-def on_scene(
-    look: Callable[[Tensor], tuple[Tensor, Tensor]], scene: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Maps of a scene of any size."""
-    height, width = scene.shape[2:]
-    padded = F.pad(scene, (0, -width % 4, 0, -height % 4), mode="reflect")
-    feature, attention = look(padded)
-    return feature[..., :height, :width], attention[..., :height, :width]
-
-
-def glsgn(**options: Any) -> Callable[[], nn.Module]:
-    return lambda: GLSGN(WIDTHS, BLOCKS, return_pathways=True, **options)
-
-
-def with_global(
-    kind: type[Context], context: Callable[[int], nn.Module], **options: Any
-) -> Callable[[], nn.Module]:
-    def make() -> nn.Module:
-        net = GLSGN(WIDTHS, BLOCKS, return_pathways=True, **options)
-        net.global_pathway = kind(context, net.global_pathway.gain)
-        return net
-
-    return make
-
-
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """One row.
-
-    Attributes:
-        make: Makes the network.
-        losses: Options of the objective.
-        cost: Time of a training step over that of the plain network, where steps are to be fewer.
-        drawn: Grids are drawn anew each step.
-    """
-
-    make: Callable[[], nn.Module]
-    losses: dict[str, float] = dataclasses.field(default_factory=dict)
-    cost: float = 1.0
-    drawn: bool = False
-
-
-NO_CONSISTENCY = {"content_weight": 0, "attention_weight": 0, "intensity_weight": 0}
-VARIANTS = {
-    "plain": Variant(glsgn()),
-    "repeated borders": Variant(glsgn(padding_mode="replicate")),
-    "the figure's grids, repeated borders": Variant(
-        glsgn(grids=PAPER_GRIDS, padding_mode="replicate")
-    ),
-    "grids drawn each step": Variant(glsgn(grids=PAPER_GRIDS), drawn=True),
-    "Patch Norm pooled": Variant(glsgn(patch_norm="pooled")),
-    "Patch Norm pooled, the figure's grids": Variant(glsgn(patch_norm="pooled", grids=PAPER_GRIDS)),
-    "Patch Norm per patch, the figure's grids": Variant(
-        glsgn(patch_norm="per_patch", grids=PAPER_GRIDS)
-    ),
-    "gain": Variant(glsgn(gain=True)),
-    "gain, deeper": Variant(with_global(Context, Deeper, gain=True)),
-    "gain, pooled": Variant(with_global(Context, Pooled, gain=True)),
-    "gain, pooled, scenes": Variant(with_global(Scene, Pooled, gain=True), cost=1.5),
-    "no features of the global pathway": Variant(glsgn(global_features=False)),
-    "gain, no features of the global pathway": Variant(glsgn(global_features=False, gain=True)),
-    "no features passed on": Variant(glsgn(local_features=False)),
-    "no PAC": Variant(glsgn(attention=False), {"attention_weight": 0}),
-    "up-sample and add": Variant(glsgn(fusion="sum")),
-    "no consistency": Variant(glsgn(), NO_CONSISTENCY),
-    "restored image alone": Variant(glsgn(), {**NO_CONSISTENCY, "pathway_weight": 0}),
-    "one pathway": Variant(OnePathway),
-    "U-Net": Variant(PlainUNet),
-}
-
-TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "padding": (
-        (
-            "plain",
-            "repeated borders",
-            "the figure's grids, repeated borders",
-            "grids drawn each step",
-        ),
-        TASKS,
-    ),
-    "norm": (
-        (
-            "plain",
-            "Patch Norm pooled",
-            "Patch Norm pooled, the figure's grids",
-            "Patch Norm per patch, the figure's grids",
-        ),
-        TASKS,
-    ),
-    "global": (
-        (
-            "plain",
-            "gain",
-            "gain, deeper",
-            "gain, pooled",
-            "gain, pooled, scenes",
-            "gain, no features of the global pathway",
-        ),
-        ("haze", "reflection"),
-    ),
-    "parts": (
-        (
-            "plain",
-            "no features of the global pathway",
-            "no features passed on",
-            "no PAC",
-            "up-sample and add",
-            "no consistency",
-            "restored image alone",
-            "one pathway",
-            "U-Net",
-        ),
-        TASKS,
-    ),
-}
-
-
-# --- data -----------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
@@ -301,14 +66,6 @@ class Crops:
     gt: Image
     scene: Image
     window: NDArray[np.float32]
-
-
-def resized(image: Image, scale: float) -> Image:
-    """Scaled down by averaging."""
-    if scale >= 1:
-        return image
-    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
 def degraded(
@@ -434,14 +191,6 @@ def forward(net: nn.Module, lq: Tensor, crops: Crops, some: NDArray[Any]) -> Any
     outputs = net(lq)
     pathway.scene = pathway.window = None
     return outputs
-
-
-def chroma_error(image: Image, gt: Image) -> float:
-    """Mean distance in a and b of CIE Lab; RGB, uint8."""
-    one, two = (
-        cv2.cvtColor(i.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[..., 1:] for i in (image, gt)
-    )
-    return float(np.sqrt(((one - two) ** 2).sum(-1)).mean())
 
 
 def figures(image: Image, gt: Image, seams: bool = False) -> dict[str, float]:

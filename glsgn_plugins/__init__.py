@@ -10,7 +10,7 @@ from glsgn_plugins import _renamed
 from glsgn_plugins.archs.glsgn import GLSGN, PathwayOutputs, glsgn_b, glsgn_l, glsgn_s
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference import restore, restore_array
-from glsgn_plugins.pretrained import load_pretrained
+from glsgn_plugins.pretrained import list_pretrained, load_pretrained
 
 _renamed.install()
 
@@ -24,6 +24,7 @@ __all__ = [
     "glsgn_b",
     "glsgn_l",
     "glsgn_s",
+    "list_pretrained",
     "load_pretrained",
     "restore",
     "restore_array",

@@ -13,7 +13,9 @@ import torch
 import yaml
 from demo_data import photo
 from harness import make_pairs
+from networks import TINY, trained_like
 
+from glsgn_plugins import GLSGN
 from glsgn_plugins.degradations import Rain
 from glsgn_plugins.io.images import read_image
 
@@ -23,6 +25,15 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network on import, w
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Those of a network that changes every pixel."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "net.pth"
+    torch.save({"params": trained_like(GLSGN(**TINY)).state_dict()}, file)
+    return file
 
 
 @pytest.fixture(scope="module")

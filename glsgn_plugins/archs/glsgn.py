@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -170,6 +171,56 @@ class GLSGN(nn.Module):
     @property
     def size_multiple(self) -> Grid:
         return _size_multiple(self.grids if self.training else (WHOLE,) * 3)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> GLSGN:
+        """A network with its weights, in float32 and eval mode on the CPU.
+
+        Args:
+            name: A folder that :meth:`save_pretrained` has written, a weights file, or
+                ``glsgn://TASK``; else a repository of the Hugging Face Hub, ``user/name``.
+            options: Of ``huggingface_hub.hf_hub_download``: ``revision``, ``token``, ``cache_dir``,
+                ``local_files_only=True`` for what was downloaded before, and so on.
+
+        Raises:
+            InputError: There is none, or it isn't GLSGN's; or the extra ``[hub]`` is missing where
+                it is needed.
+        """
+        from glsgn_plugins.io.hub import load  # which knows this class
+
+        return load(name, **options)
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> Any:
+        """Write a folder for the Hub: ``model.safetensors``, ``config.json`` and a card.
+
+        Args:
+            folder: Made where it isn't; one that holds a ``model.safetensors`` is refused.
+            options: As of ``PyTorchModelHubMixin.save_pretrained``: ``push_to_hub``, ``repo_id``.
+
+        Raises:
+            InputError: It can't be written, or the extra ``[hub]`` is missing.
+        """
+        from glsgn_plugins.io.hub import save
+
+        return save(self, Path(folder), **options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """Publish the network on the Hub.
+
+        Args:
+            repo_id: ``user/name``.
+            options: As of ``PyTorchModelHubMixin.push_to_hub``: ``private``, ``token``,
+                ``commit_message`` and so on.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            InputError: The extra ``[hub]`` is missing.
+        """
+        from glsgn_plugins.io.hub import push
+
+        return push(self, repo_id, **options)
 
     def forward(self, lq: Tensor) -> Tensor | PathwayOutputs:
         """Restore images.

@@ -46,7 +46,7 @@ from glsgn_plugins.basicsr.schema import (
 from glsgn_plugins.basicsr.tiled_model import TiledSRModel
 from glsgn_plugins.compat.basicsr_training import too_few
 from glsgn_plugins.errors import InputError, unknown_name
-from glsgn_plugins.inference import check_tile
+from glsgn_plugins.inference import check_strength, check_tile
 from glsgn_plugins.io.files import equal_names
 from glsgn_plugins.io.pretrained import is_shipped, weights_file
 from glsgn_plugins.io.weights import check_fits, read_weights
@@ -106,7 +106,7 @@ def check_options(opt: Options, train: bool) -> None:
             f"'{opt['network_g']['type']}'; use model_type: SRModel for it"
         )
     val = opt.get("val") or {}
-    _check_tile(val, model, ours)
+    _check_restoring(val, model, ours)
     tiled = issubclass(model, TiledSRModel)
     if not train and val.get("save_img") and "suffix" not in val and not tiled:
         raise InputError("the options lack 'val.suffix', which save_img needs; ~ for none")
@@ -331,8 +331,8 @@ def _check_scheduler(train: Options) -> None:
         )
 
 
-def _check_tile(val: Options, model: type, ours: bool) -> None:
-    for key in ("tile", "tile_overlap"):
+def _check_restoring(val: Options, model: type, ours: bool) -> None:
+    for key in ("tile", "tile_overlap", "strength"):
         if val.get(key) is not None and not issubclass(model, TiledSRModel):
             raise InputError(
                 f"val.{key}: {model.__name__} restores whole images alone; use model_type: "
@@ -342,6 +342,7 @@ def _check_tile(val: Options, model: type, ours: bool) -> None:
         check_tile(val.get("tile", "auto"))
     except InputError as error:
         raise InputError(f"val.{error}") from None
+    check_strength(val.get("strength", 1), "val.strength")
     if val.get("tile") == "stream" and not ours:
         raise InputError("val.tile: stream works with GLSGN alone; use auto, whole or pixels")
     overlap = val.get("tile_overlap")

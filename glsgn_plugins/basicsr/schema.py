@@ -168,6 +168,7 @@ class Val(Section):
     metrics: dict[str, Metric] | None = None
     tile: Any = "auto"
     tile_overlap: Any = None
+    strength: Any = 1.0
 
 
 class ValInTraining(Val):

@@ -37,6 +37,7 @@ class TiledSRModel(SRModel):
     - ``tile``: ``auto`` (default), ``whole``, ``stream`` (GLSGN) or pixels. What ``auto`` does goes
       by the image's size alone, so that scores don't depend on the memory that is free.
     - ``tile_overlap``: pixels; an eighth of ``tile`` unless given.
+    - ``strength``: how much of the change is wanted, from 0 to 1.5; 1 unless given.
 
     Images stay in host memory, and what is needed of them is moved to the device. Under a launcher
     each rank takes its share of the images; scores are those of all.
@@ -63,6 +64,7 @@ class TiledSRModel(SRModel):
             self.get_bare_model(getattr(self, "net_g_ema", self.net_g)),
             self.lq,
             options.get("tile", "auto"),
+            strength=options.get("strength", 1),
             overlap=options.get("tile_overlap"),
             steady=True,
             say=self._say,

@@ -1,8 +1,13 @@
-"""``glsgn export``: ONNX, checked against onnxruntime."""
+"""``glsgn export``: ONNX, checked against onnxruntime; as a folder for darktable, if wanted.
+
+darktable's form is as its developers describe it (its dev-doc/AI_Tasks.md and
+src/ai/backend_common.c): models of its task "denoise" take and give sRGB in [0, 1], of any size.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -19,6 +24,14 @@ TOLERANCE = 1e-4
 """Largest difference between onnxruntime and torch, of values in [0, 1]."""
 
 
+NAMES = ("lq", "restored")
+"""Input and output, unless a host wants others."""
+
+DARKTABLE_NAMES = ("input", "output")
+DARKTABLE_PREFIX = "denoise-"
+"""By which darktable takes a model for that task, the only one that keeps the size of pictures."""
+
+
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``export`` to the command's parser."""
     parser = commands.add_parser(
@@ -27,7 +40,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Write a network with its weights as ONNX, for any batch and size, and check "
         "it against onnxruntime.",
     )
-    parser.add_argument("output", type=Path, metavar="OUT.onnx")
+    parser.add_argument("output", type=Path, metavar="OUT.onnx", help="for darktable: a folder")
     parser.add_argument("--weights", required=True, metavar="FILE", help=".pth or .safetensors")
     parser.add_argument(
         *("--size", "-s"),
@@ -36,12 +49,27 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar=("HEIGHT", "WIDTH"),
         help="for images of this size alone, as some runtimes want it (default: any size)",
     )
+    parser.add_argument(
+        "--for",
+        dest="host",
+        choices=("darktable",),
+        help="write a folder denoise-NAME for ~/.local/share/darktable/models",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0; an export that doesn't agree is an error, and isn't written."""
+    if args.host and args.size:
+        raise InputError(f"--size: {args.host} has tiles of several sizes; leave it out")
     net = read_glsgn(args.weights)
+    if args.host:
+        difference = export_for_darktable(net, args.output)
+        print(
+            f"{args.output}: differs from torch by {difference:.1e} at most; copy it to "
+            "~/.local/share/darktable/models, and pick it in darktable's preferences under AI"
+        )
+        return 0
     difference = export(net, args.output, tuple(args.size) if args.size else None)
     print(f"{args.output}: differs from torch by {difference:.1e} at most")
     return 0
@@ -67,8 +95,61 @@ def export(net: GLSGN, path: Path, size: tuple[int, int] | None = None) -> float
     """
     if path.suffix != ".onnx":
         raise InputError(f"{path}: expected a file that ends in .onnx")
+    _check_packages()
     try:
-        import onnxruntime
+        with atomic_write_into(path.parent) as scratch:
+            return _write(
+                net, scratch / path.name, NAMES, [size] if size else _sizes(net), not size
+            )
+    except OSError as error:
+        raise write_error(path, error) from None
+
+
+def export_for_darktable(net: GLSGN, folder: Path) -> float:
+    """Write ``config.json`` and ``model.onnx``, as darktable's neural restore loads models.
+
+    It cuts pictures into tiles, of 2048 pixels where memory allows it, so that no network sees a
+    larger picture as a whole; docs/hosts.md says what that costs.
+
+    Args:
+        net: In eval mode, on the CPU.
+        folder: A new one, whose name becomes the model's: ``denoise-NAME``.
+
+    Returns:
+        As of :func:`export`.
+
+    Raises:
+        InputError: Likewise; or the name begins otherwise, or the folder exists.
+    """
+    if not folder.name.startswith(DARKTABLE_PREFIX) or folder.name == DARKTABLE_PREFIX:
+        raise InputError(
+            f"{folder}: expected a folder whose name begins with {DARKTABLE_PREFIX}, by which "
+            "darktable knows such models, as in denoise-glsgn-haze"
+        )
+    if folder.exists():
+        raise InputError(f"{folder} exists; remove it or give another name")
+    _check_packages()
+    config = {
+        "id": folder.name,
+        "name": folder.name.replace("-", " "),
+        "description": "GLSGN, by glsgn-plugins: rain, haze or reflections removed",
+        "task": "denoise",
+        "backend": "onnx",
+        "num_inputs": 1,
+    }
+    try:
+        with atomic_write_into(folder.parent) as scratch:
+            (scratch / folder.name).mkdir()
+            (scratch / folder.name / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+            file = scratch / folder.name / "model.onnx"
+            return _write(net, file, DARKTABLE_NAMES, _sizes(net), dynamic=True)
+    except OSError as error:
+        raise write_error(folder, error) from None
+
+
+def _check_packages() -> None:
+    try:
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(f"{error.name} is missing: pip install 'glsgn-plugins[onnx]'") from None
@@ -77,35 +158,42 @@ def export(net: GLSGN, path: Path, size: tuple[int, int] | None = None) -> float
             f"torch {torch.__version__} can't write this network as ONNX; use {EXPORTS[0]}."
             f"{EXPORTS[1]} or later"
         )
-    sizes = [size] if size else _sizes(net)
-    try:
-        with torch.no_grad(), atomic_write_into(path.parent) as scratch:
-            file = scratch / path.name
-            auto = torch.export.Dim.AUTO
-            torch.onnx.export(
-                net,
-                (torch.rand(2, 3, *sizes[0]),),
-                str(file),
-                input_names=["lq"],
-                output_names=["restored"],
-                dynamic_shapes=({0: auto} if size else {0: auto, 2: auto, 3: auto},),
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-            session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-            difference = 0.0
-            for image in (torch.rand(n, 3, *s) for s in sizes for n in (1, 2)):
-                (found,) = session.run(None, {"lq": image.numpy()})
-                off = (torch.from_numpy(found) - net(image)).abs().max().item()
-                difference = max(difference, off)
-            if not difference <= TOLERANCE:
-                raise InputError(
-                    f"{path}: onnxruntime differs from torch by {difference:.1e}, more than "
-                    f"{TOLERANCE:.0e}; not written"
-                )
-    except OSError as error:
-        raise write_error(path, error) from None
+
+
+@torch.no_grad()
+def _write(
+    net: GLSGN, file: Path, names: tuple[str, str], sizes: list[tuple[int, int]], dynamic: bool
+) -> float:
+    """Write a file and run it; returns the largest difference.
+
+    Raises:
+        InputError: It is too large.
+    """
+    import onnxruntime
+
+    auto = torch.export.Dim.AUTO
+    torch.onnx.export(
+        net,
+        (torch.rand(2, 3, *sizes[0]),),
+        str(file),
+        input_names=[names[0]],
+        output_names=[names[1]],
+        dynamic_shapes=({0: auto, 2: auto, 3: auto} if dynamic else {0: auto},),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    difference = 0.0
+    for image in (torch.rand(n, 3, *s) for s in sizes for n in (1, 2)):
+        (found,) = session.run(None, {names[0]: image.numpy()})
+        off = (torch.from_numpy(found) - net(image)).abs().max().item()
+        difference = max(difference, off)
+    if not difference <= TOLERANCE:
+        raise InputError(
+            f"{file.name}: onnxruntime differs from torch by {difference:.1e}, more than "
+            f"{TOLERANCE:.0e}; not written"
+        )
     return difference
 
 

@@ -12,13 +12,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import torch
 
 from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.cli.shards import add_shard
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.inference import AMP_TYPES, MODES, check_tile, restore_array
+from glsgn_plugins.inference import (
+    AMP_TYPES,
+    MODES,
+    STRONGEST,
+    check_region,
+    check_strength,
+    check_tile,
+    region_mask,
+)
+from glsgn_plugins.inference.colour import colours_of, restore_photograph
 from glsgn_plugins.io import photographs
+from glsgn_plugins.io.atomic import atomic_write
 from glsgn_plugins.io.files import NOT_READ, left_out, walk
 from glsgn_plugins.io.headers import check_header, read_header
 from glsgn_plugins.io.pretrained import OPTIONS
@@ -40,7 +51,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "restore",
         help="restore photographs",
         description="Restore photographs of any size: JPEG, PNG, TIFF and WebP. What is in OUT "
-        "already is left, so that a folder goes on where it was interrupted.",
+        "already is left, so that a folder goes on where it was interrupted. Pictures with a "
+        "profile are restored in sRGB and keep their profile, and the colours beyond sRGB.",
     )
     parser.add_argument("inputs", nargs="+", metavar="IN", help="files, folders, 'patterns*'")
     parser.add_argument("output", type=Path, metavar="OUT", help="a folder; or a file, of one file")
@@ -51,6 +63,28 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     network.add_argument("--weights", metavar="FILE", help="with your own: .pth or .safetensors")
     parser.add_argument(
         "--tile", default="auto", help=f"{', '.join(MODES)} or pixels of a region (default: auto)"
+    )
+    parser.add_argument(
+        "--strength",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help=f"how much of the change is wanted, 0 to {STRONGEST} (default: 1)",
+    )
+    parser.add_argument(
+        "--mask", type=Path, metavar="FILE", help="restore where this grey image is white"
+    )
+    parser.add_argument(
+        "--region",
+        nargs=4,
+        type=int,
+        metavar=("X", "Y", "WIDTH", "HEIGHT"),
+        help="restore inside of this rectangle of pixels",
+    )
+    parser.add_argument(
+        "--keep-colour",
+        action="store_true",
+        help="change how light pixels are and leave their colours, as against haze",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
     parser.add_argument(
@@ -68,7 +102,11 @@ def run(args: argparse.Namespace) -> int:
     """Exit code 0; 1 where a file could not be restored, and the others were."""
     tile = int(args.tile) if args.tile.lstrip("-").isdigit() else args.tile
     check_tile(tile)
+    check_strength(args.strength, "--strength")
+    if args.region is not None:
+        check_region(args.region)
     photographs.vips()
+    mask = None if args.mask is None else photographs.read_mask(args.mask)
     device = _device(args.device)
     jobs = args.shard.take(_jobs(args.inputs, args.output))
     left = [job for job in jobs if args.overwrite or not job[1].exists()]
@@ -77,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     net = load_pretrained(args.task) if args.weights is None else read_glsgn(args.weights)
     net = net.to(memory_format=torch.channels_last).to(device)
     try:
-        return _restore_all(net, left, tile, args)
+        return _restore_all(net, left, tile, mask, args)
     except KeyboardInterrupt:
         print("glsgn restore: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
@@ -162,6 +200,18 @@ def _files(argument: str, output: Path) -> Iterator[tuple[Path, Path]]:
         print(f"glsgn restore: {argument}: {others}", file=sys.stderr)
 
 
+def _where(
+    mask: np.ndarray | None, region: list[int] | None, size: tuple[int, ...]
+) -> np.ndarray | None:
+    """Where one image is to change: in the mask, and in the region."""
+    if region is None:
+        return mask
+    inside = region_mask(region, size).numpy()
+    if mask is None:
+        return inside
+    return mask * inside if mask.shape == size else mask  # which is refused
+
+
 def _beside(target: Path) -> Path:
     """What ``--compare`` writes."""
     return target.with_name(f"{target.name}_compare.jpg")
@@ -199,7 +249,11 @@ def _interruptible() -> Iterator[Callable[[], None]]:
 
 
 def _restore_all(
-    net: GLSGN, jobs: list[tuple[Path, Path]], tile: str | int, args: argparse.Namespace
+    net: GLSGN,
+    jobs: list[tuple[Path, Path]],
+    tile: str | int,
+    mask: np.ndarray | None,
+    args: argparse.Namespace,
 ) -> int:
     from tqdm import tqdm
 
@@ -242,14 +296,31 @@ def _restore_all(
                 if args.compare and len(os.fsencode(_beside(target).name)) > LONGEST:
                     raise InputError(f"{path}: its name is too long for --compare; shorten it")
                 photograph = photographs.read(path)
+                colours = colours_of(photograph, path)
                 if left_out := photographs.check_target(target, photograph):
                     say(f"{target}: leaves out {', '.join(left_out)}")
-                restored = restore_array(
-                    net, photograph.pixels, tile, amp=args.amp, progress=progress, say=tell
+                where = _where(mask, args.region, photograph.pixels.shape[:2])
+                restored = restore_photograph(
+                    net,
+                    photograph,
+                    colours,
+                    tile,
+                    strength=args.strength,
+                    mask=where,
+                    keep_colour=args.keep_colour,
+                    amp=args.amp,
+                    progress=progress,
+                    say=tell,
                 )
-                photographs.write(target, photograph, restored)
+                if args.strength == 0 and path.suffix.lower() == target.suffix.lower():
+                    atomic_write(target, path.read_bytes())  # JPEG, encoded anew, would differ
+                else:
+                    photographs.write(target, photograph, restored)
                 if args.compare:
-                    photographs.compare(_beside(target), photograph.pixels, restored)
+                    before, after = photograph.pixels, restored
+                    if colours is not None:
+                        before, after = (colours.to_srgb(x) for x in (before, after))
+                    photographs.compare(_beside(target), before, after)
             except InputError as error:
                 failed += 1
                 say(

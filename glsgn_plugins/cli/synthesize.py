@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from glsgn_plugins.commands.shards import add_shard
+from glsgn_plugins.cli.shards import add_shard
 from glsgn_plugins.errors import InputError
 
 
@@ -103,7 +103,8 @@ def run(args: argparse.Namespace) -> int:
     """Make the set; exit code 1 where photographs had to be left out."""
     from tqdm import tqdm
 
-    from glsgn_plugins.data.generate import METADATA, Settings, generate_set, plan
+    from glsgn_plugins.data.generate import generate_set, plan
+    from glsgn_plugins.data.set_records import METADATA, Settings
 
     for name in ("per_image", "workers"):
         if getattr(args, name) < 1:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from glsgn_plugins.compat.patch import Patch
+from glsgn_plugins.compat.patch import Patch, is_ours
 from glsgn_plugins.data.sampling import numbered
 from glsgn_plugins.errors import InputError, NotSavedError
 from glsgn_plugins.io.atomic import atomic_write_into
@@ -236,7 +236,10 @@ def _patch_draws() -> None:
 
     @functools.wraps(plain)
     def draws(self: Any) -> Iterator[int]:
-        return numbered(plain(self), self.epoch, self.rank, self.num_replicas)
+        indices = plain(self)
+        if not is_ours(self.dataset):
+            return indices
+        return numbered(indices, self.epoch, self.rank, self.num_replicas)
 
     EnlargedSampler.__iter__ = draws
 

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,12 @@ from typing import Any
 import torch
 
 from glsgn_plugins.compat.patch import Patch
+from glsgn_plugins.compat.schedules import (
+    BY_VERSION,
+    changed_entries,
+    keep_implementation,
+    settings_of,
+)
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.atomic import atomic_write
 
@@ -89,25 +95,6 @@ PROGRESS = frozenset(
 )
 """What the states of schedulers and optimisers say of how far it is."""
 
-BY_VERSION = frozenset(
-    ("foreach", "maximize", "capturable", "differentiable", "fused", "decoupled_weight_decay")
-)
-"""Entries of an optimiser's groups that some versions of torch don't have."""
-
-IMPLEMENTATION = ("foreach", "fused")
-"""Entries that say in how many kernels an optimiser's step is worked out."""
-
-
-def keep_implementation(optimizer: Any, saved: Mapping[str, Any]) -> None:
-    """Let a saved state say nothing of how steps are worked out: that goes by the device.
-
-    Args:
-        optimizer: That is about to load it.
-        saved: The state, which is changed.
-    """
-    for group, before in zip(optimizer.param_groups, saved["param_groups"]):
-        before.update({key: group[key] for key in IMPLEMENTATION if key in group})
-
 
 def _patch_schedules() -> None:
     from basicsr.models.base_model import BaseModel
@@ -164,33 +151,6 @@ def _patch_schedules() -> None:
         )
 
     BaseModel.resume_training = resume_training
-
-
-def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Of an optimiser's group, all but the parameters."""
-    return {key: value for key, value in group.items() if key != "params"}
-
-
-def changed_entries(
-    asked: Mapping[str, Any], found: Mapping[str, Any], progress: Iterable[str]
-) -> Iterator[str]:
-    """Entries of a schedule or of an optimiser's group that differ.
-
-    Args:
-        asked: As the options now say.
-        found: As a checkpoint has it.
-        progress: Entries that say how far it is.
-    """
-    for key, value in asked.items():
-        if key in progress or (key in BY_VERSION and key not in found):
-            continue
-        if _plain(value) != _plain(found.get(key)):
-            yield key.lstrip("_")
-
-
-def _plain(value: Any) -> Any:
-    """Lists and tuples alike."""
-    return list(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _check_state(model: Any, state: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 
 import torch
 
-from glsgn_plugins.compat.patch import Patch
+from glsgn_plugins.compat.patch import Patch, is_ours
 from glsgn_plugins.data.sampling import numbered
 from glsgn_plugins.errors import InputError, NotSavedError, StoppedError, message_of
 from glsgn_plugins.io.atomic import NO_SPACE, atomic_write_into
@@ -127,6 +127,13 @@ def _patch_mmengine_cpu_ranks() -> None:
     MMDistributedDataParallel.__init__ = without_devices
 
 
+def _is_run_by_mim() -> bool:
+    """Whether this process is one of MMagic's own tools, not somebody's script or notebook."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    folders = Path(file).resolve().parts[:-1] if file else ()
+    return "mmagic" in folders and "tools" in folders
+
+
 def _patch_tracebacks() -> None:
     plain = sys.excepthook
 
@@ -147,6 +154,8 @@ def _patch_mmengine_draws() -> None:
 
     @functools.wraps(plain)
     def draws(self: Any) -> Iterator[int]:
+        if not is_ours(self.dataset):
+            return plain(self)
         indices = numbered(plain(self), 0, self.rank, self.world_size)
         return islice(indices, getattr(self, "trained_on", 0), None)
 
@@ -176,7 +185,8 @@ def _patch_mmengine_advance() -> None:
     @functools.wraps(plain)
     def run(self: Any) -> Any:
         sampler = self.dataloader.sampler
-        if self._iter > 0 and isinstance(sampler, InfiniteSampler):
+        ours = is_ours(self.dataloader.dataset)
+        if ours and self._iter > 0 and isinstance(sampler, InfiniteSampler):
             sampler.trained_on = self._iter * self.dataloader.batch_size
             fresh = loops._InfiniteDataloaderIterator(self.dataloader)
             self.dataloader_iterator = _Advanced(fresh, self._iter)
@@ -223,8 +233,8 @@ AFTER = (
         "one line for wrong input",
         symptom="what is wrong in a config stands at the end of a page of traceback",
         cause="mim's scripts catch no error",
-        versions="mmagic <= 1.2.0, for the errors of glsgn_plugins",
-        needed=lambda: True,
+        versions="mmagic <= 1.2.0, in mim's scripts, for the errors of glsgn_plugins",
+        needed=_is_run_by_mim,
         apply=_patch_tracebacks,
     ),
     Patch(
@@ -239,7 +249,7 @@ AFTER = (
         "resume without decoding in mmengine",
         symptom="--resume late in a training on 4K images does nothing for hours",
         cause="IterBasedTrainLoop fetches every batch that was trained on, to throw it away",
-        versions="mmengine <= 0.10.7, with InfiniteSampler",
+        versions="mmengine <= 0.10.7, with InfiniteSampler, for the datasets of glsgn_plugins",
         needed=lambda: True,
         apply=_patch_mmengine_advance,
     ),

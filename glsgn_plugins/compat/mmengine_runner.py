@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from glsgn_plugins.archs.glsgn import GLSGN
-from glsgn_plugins.compat.basicsr_training import (
+from glsgn_plugins.compat.patch import Patch, is_ours
+from glsgn_plugins.compat.schedules import (
     BY_VERSION,
     changed_entries,
     keep_implementation,
     settings_of,
 )
-from glsgn_plugins.compat.patch import Patch
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.weights import Found, check_fits, of_generator, options_of, states_of
 
@@ -83,8 +83,7 @@ def fitted(model: Any, checkpoint: Any, source: str) -> Any:
         InputError: The checkpoint holds no weights that fit.
     """
     generator = getattr(model, "generator", None)
-    ours = any(c.__module__.startswith("glsgn_plugins.") for c in type(model).__mro__)
-    if generator is None or not (ours or isinstance(generator, GLSGN)):
+    if generator is None or not (is_ours(model) or isinstance(generator, GLSGN)):
         return checkpoint
     wanted = generator.state_dict()
     held = checkpoint.get("state_dict") if isinstance(checkpoint, Mapping) else None
@@ -165,6 +164,10 @@ def _patch_length() -> None:
     Runner.build_train_loop = build_train_loop
 
 
+config_checks: list[Callable[[Any], None]] = []
+"""Called with each config before a Runner is built of it; ``glsgn_plugins.mmagic`` adds its own."""
+
+
 def _patch_configs() -> None:
     from mmengine.runner import Runner
 
@@ -172,13 +175,8 @@ def _patch_configs() -> None:
 
     @functools.wraps(plain)
     def from_cfg(cls: Any, cfg: Any) -> Any:
-        try:
-            from glsgn_plugins.mmagic.configs import check_config
-        except ModuleNotFoundError as error:
-            if error.name != "pydantic":
-                raise
-        else:
-            check_config(cfg)
+        for check in config_checks:
+            check(cfg)
         return plain(cls, cfg)
 
     Runner.from_cfg = classmethod(from_cfg)

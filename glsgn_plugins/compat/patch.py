@@ -44,6 +44,11 @@ def apply(patches: tuple[Patch, ...]) -> None:
             _applied.add(patch.name)
 
 
+def is_ours(obj: object) -> bool:
+    """Whether an object's class is of this package, or derives from one that is."""
+    return any(c.__module__.startswith("glsgn_plugins.") for c in type(obj).__mro__)
+
+
 def installed(package: str) -> str | None:
     """The version of an installed distribution, or ``None``."""
     try:

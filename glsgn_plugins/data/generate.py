@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from functools import lru_cache
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
@@ -27,96 +24,32 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins import __version__
 from glsgn_plugins.data.crops import center_crop
-from glsgn_plugins.data.synthesis import Synthesis, options_of
-from glsgn_plugins.degradations import PARAMETERS, Parameters, RealParameters
-from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.data.set_records import (
+    PLAIN_LAYOUT,
+    SIDES,
+    SPLIT_LAYOUTS,
+    TEST_SHARE,
+    Job,
+    Settings,
+    finish_set,
+    is_complete,
+    note_file,
+    note_left_out,
+    read_notes,
+    start_set,
+    write_json,
+)
+from glsgn_plugins.data.synthesis import Synthesis
+from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.atomic import atomic_write
 from glsgn_plugins.io.images import png, read_image
 from glsgn_plugins.shards import WHOLE, Shard
 
 LOGGER = logging.getLogger("glsgn_plugins")
 
-METADATA = "metadata.json"
-UNFINISHED = ".unfinished"
-SETTINGS = "settings.json"
-LEFT_OUT = "left-out"
-SIDES = ("lq", "gt")
-PLAIN_LAYOUT = "synthesized"
-SPLIT_LAYOUTS = {"UHR4K-Rain": "rain", "UHR4K-Syn": "reflection"}
-"""Layouts of two splits, and the degradation that each is of."""
-TEST_SHARE = 0.1
-"""Of the photographs, in layouts of two splits; our choice, the paper's isn't public."""
-
 Missing = list[tuple[int, str]]
 """Numbers and names of the versions of a photograph that are still to be made."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What a set is made from; two runs with equal settings make equal files.
-
-    Attributes:
-        clean: Folder of clean photographs, at any depth.
-        degradation: Its ``type``, and ranges where others than the default are wanted.
-        per_image: Degraded versions of each photograph.
-        seed: Of everything random.
-        size: Longer and shorter side to which photographs are brought, in pixels: scaled down to
-            cover it, and its middle cut out; ``None`` leaves them as they are.
-        reflections: Folder of photographs to be reflected; by default ``clean``.
-        depth: Folder of depth maps; by default depth is made up.
-        layout: ``synthesized``, or one of :data:`SPLIT_LAYOUTS`.
-
-    Raises:
-        InputError: The layout is of another degradation.
-    """
-
-    clean: str
-    degradation: dict[str, Any]
-    per_image: int = 1
-    seed: int = 0
-    size: tuple[int, int] | None = None
-    reflections: str | None = None
-    depth: str | None = None
-    layout: str = PLAIN_LAYOUT
-
-    def __post_init__(self) -> None:
-        if self.layout not in (PLAIN_LAYOUT, *SPLIT_LAYOUTS):
-            raise unknown_name("layout", self.layout, [PLAIN_LAYOUT, *SPLIT_LAYOUTS])
-        kind = SPLIT_LAYOUTS.get(self.layout, self.degradation["type"])
-        if kind != self.degradation["type"]:
-            raise InputError(
-                f"layout {self.layout} is of {kind}, not of {self.degradation['type']}; leave it "
-                f"out, or synthesize {kind}"
-            )
-
-    def synthesis(self) -> Synthesis:
-        """The photographs and their degradation.
-
-        Raises:
-            InputError: A folder or range doesn't do.
-        """
-        return Synthesis(self.clean, self.degradation, self.reflections, self.depth)
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One photograph, to be degraded ``per_image`` times.
-
-    Attributes:
-        photograph: Its file.
-        stem: Of the names of the files that are made; several versions get a number after it.
-        split: ``train`` or ``test``; empty where the layout has none.
-    """
-
-    photograph: Path
-    stem: str
-    split: str
-
-    def names(self, per_image: int) -> list[str]:
-        """Stems of the pairs."""
-        return [self.stem] if per_image == 1 else [f"{self.stem}_{k}" for k in range(per_image)]
 
 
 def plan(synthesis: Synthesis, layout: str = PLAIN_LAYOUT) -> list[Job]:
@@ -169,7 +102,7 @@ def generate_set(
     """
     synthesis = settings.synthesis()
     jobs = plan(synthesis, settings.layout)
-    _start(out, settings)
+    start_set(out, settings)
     return _make_missing(out, settings, workers, synthesis, jobs, shard)
 
 
@@ -181,7 +114,7 @@ def _make_missing(
     jobs: list[Job],
     shard: Shard,
 ) -> Iterator[str | None]:
-    known = _read_notes(out)
+    known = read_notes(out)
     todo = []
     for job in shard.take(jobs):
         missing = [
@@ -209,29 +142,11 @@ def _make_missing(
         if problem is not None:
             left_out.append(job.stem)
         yield problem
-    _write_json(_left_out_by(out, shard), {LEFT_OUT: left_out})
-    known = _read_notes(out)
-    if shard.whole or _is_all(out, settings, jobs, known):
+    note_left_out(out, shard, left_out)
+    known = read_notes(out)
+    if shard.whole or is_complete(out, settings, jobs, known):
         names = [name for job in jobs for name in job.names(settings.per_image)]
-        _finish(out, settings, names, known)
-
-
-def _is_all(
-    out: Path, settings: Settings, jobs: list[Job], known: dict[str, dict[str, Any]]
-) -> bool:
-    """Whether every pair of a set is there, or a shard has left its photograph out."""
-    left_out = set()
-    for path in (out / UNFINISHED).glob(f"{LEFT_OUT}-*.json"):
-        left_out |= set(_read_json(path)[LEFT_OUT] if path.is_file() else ())
-    return all(
-        job.stem in left_out or all(name in known for name in job.names(settings.per_image))
-        for job in jobs
-    )
-
-
-def _left_out_by(out: Path, shard: Shard) -> Path:
-    """Where a shard says which photographs it has left out."""
-    return out / UNFINISHED / f"{LEFT_OUT}-{shard.number}-{shard.total}.json"
+        finish_set(out, settings, names, known)
 
 
 def _is_of_other_files(record: dict[str, Any], synthesis: Synthesis, job: Job) -> bool:
@@ -344,7 +259,7 @@ def _make_pairs(
         }
         if job.split:
             record["split"] = job.split
-        _write_json(_note(out, name), record)
+        write_json(note_file(out, name), record)
     return None
 
 
@@ -387,122 +302,3 @@ def _write_gt(path: Path, content: bytes, shared: Path) -> None:
         except OSError:
             pass  # the disk can't: a file of its own then
     atomic_write(path, content)
-
-
-def _record(settings: Settings) -> dict[str, Any]:
-    """Settings as JSON gives them back, without the folders, which may move."""
-    record = dataclasses.asdict(settings)
-    for folder in ("clean", "reflections", "depth"):
-        del record[folder]
-    record["degradation"] = options_of(settings.degradation)
-    return dict(json.loads(json.dumps(record)))
-
-
-def _write_json(path: Path, content: Any) -> None:
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    atomic_write(path, text.encode(errors="surrogateescape"))  # names may be no UTF-8
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8", errors="surrogateescape")))
-    except (ValueError, TypeError, OSError, RecursionError) as error:
-        raise InputError(f"{path}: not metadata of a set ({error}); use another folder") from None
-
-
-def _with_defaults(settings: Any) -> Any:
-    """Settings of a set that may be older than presets and layouts, when there was one of each."""
-    try:
-        degradation = {"preset": "plain", **settings["degradation"]}
-        return {"layout": PLAIN_LAYOUT, **settings, "degradation": degradation}
-    except (TypeError, KeyError):
-        return settings
-
-
-def _note(out: Path, name: str) -> Path:
-    """Where what is known of a finished pair is kept; short, however long the name is."""
-    return out / UNFINISHED / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:24]}.json"
-
-
-def _start(out: Path, settings: Settings) -> None:
-    """Make the folders, and take up again what is there."""
-    # Looked at once: another shard may be starting, too.
-    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if there and not there & {METADATA, UNFINISHED}:
-        raise InputError(
-            f"{out}: holds other files ({', '.join(sorted(there)[:3])}); use a new folder"
-        )
-    record = _record(settings)
-    for file in (out / METADATA, out / UNFINISHED / SETTINGS):
-        if file.is_file() and _with_defaults(_read_json(file).get("settings")) != record:
-            raise InputError(
-                f"{out}: holds a set that was made with other settings (see {file}); use "
-                "another folder, or the same settings to go on with it"
-            )
-    try:
-        splits = ("train", "test") if settings.layout in SPLIT_LAYOUTS else ("",)
-        for folder in (UNFINISHED, *(f"{split}/{side}" for split in splits for side in SIDES)):
-            (out / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{error.filename}: can't be made ({error.strerror})") from None
-    _write_json(out / UNFINISHED / SETTINGS, {"settings": record})
-
-
-def _read_notes(out: Path) -> dict[str, dict[str, Any]]:
-    """What is known of finished pairs, by their names without extension."""
-    records = []
-    for path in (out / UNFINISHED).glob("*.json"):
-        try:
-            records.append(_read_json(path))
-        except InputError:
-            if path.exists():
-                raise
-            # Another shard has just finished: what stood there is in the metadata, read below.
-    if (out / METADATA).is_file():
-        records += _read_json(out / METADATA)["pairs"]
-    return {record["name"].removesuffix(".png"): record for record in records if "name" in record}
-
-
-def _finish(
-    out: Path, settings: Settings, names: list[str], known: dict[str, dict[str, Any]]
-) -> None:
-    """Write the metadata; several shards may, at once, and write the same."""
-    metadata = {
-        "settings": _record(settings),
-        "versions": {
-            "glsgn-plugins": __version__,
-            "numpy": np.__version__,
-            "opencv": cv2.__version__,
-        },
-        "pairs": [known[name] for name in sorted(names) if name in known],
-    }
-    _write_json(out / METADATA, metadata)
-    wanted = {f"{name}.png" for name in names}
-    found = [path for split in ("", "train", "test") for path in (out / split / "lq").glob("*.png")]
-    stale = [path for path in found if path.name not in wanted]
-    if stale:
-        LOGGER.warning(
-            "%s and %d more: of photographs that are no longer there; not in %s, remove them",
-            min(stale),
-            len(stale) - 1,
-            METADATA,
-        )
-    with suppress(FileNotFoundError):  # another shard has removed it, or is at it
-        shutil.rmtree(out / UNFINISHED)
-
-
-def parameters_of(metadata: dict[str, Any], pair: dict[str, Any]) -> Parameters:
-    """The degradation of a pair, from ``metadata.json``.
-
-    ``parameters_of(metadata, pair).pair(photograph, companion)`` is its input and truth again, to
-    the bit, with the versions of numpy and OpenCV that the metadata names. With the preset
-    ``plain`` truths are the photographs, so ``apply(gt, companion)`` is its input.
-
-    Args:
-        metadata: The file's content.
-        pair: One of its ``pairs``.
-    """
-    degradation = metadata["settings"]["degradation"]
-    if degradation.get("preset", "plain") == "plain":
-        return PARAMETERS[degradation["type"]].from_record(pair["parameters"])
-    return RealParameters.from_record(pair["parameters"])

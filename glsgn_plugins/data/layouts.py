@@ -1,6 +1,6 @@
 """Where public sets keep their inputs and truths.
 
-The forms are those that the sets' own READMEs and loaders show (design notes, C.1 and C.2; the
+The forms are those that the sets' own READMEs and loaders show (the
 repositories UCLA-VMG/GT-RAIN, yunguo224/LHP-Rain, caijie0620/OpenRR-5k, CastleChen339/DehazeXL);
 where sources disagree, each is listed. The UHR4K sets were never released: their rule is our
 choice, and what ``glsgn synthesize`` writes.

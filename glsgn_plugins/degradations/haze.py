@@ -1,6 +1,6 @@
 """Haze by atmospheric scattering: I = J t + A (1 - t), t = exp(-beta d), in linear light.
 
-The model is Koschmieder's, which every haze set of the design notes uses (C.2, C.3); that it is
+The model is Koschmieder's, which public haze sets use (RESIDE, Haze4K, UHD-Haze); that it is
 applied to light rather than to sRGB values, and the procedural depth, are ours.
 """
 

@@ -1,6 +1,6 @@
 """Rain streaks in depth layers, and the veil of rain too far away to be seen as streaks.
 
-Our own model. What it shares with others (design notes, C.3): a drop draws a line while the shutter
+Our own model. What it shares with others: a drop draws a line while the shutter
 is open; near drops are fewer, longer, wider and out of focus. All lengths are relative to the
 photograph's height.
 """

@@ -207,8 +207,8 @@ class RealRain(RangedModel):
     mist: Range = (0.0, 0.35)
     radiance: Range = (0.6, 1.0)
     around: Range = (0.0, 0.6)
-    veiled: float = 0.35
-    veil: Range = (0.2, 3.5)
+    veiled: float = 0.45
+    veil: Range = (0.2, 4.2)
     near: float = 0.1
     splashing: float = 0.15
 
@@ -284,7 +284,7 @@ class RealRain(RangedModel):
             airlight=(1.0, 1.0),
             warmth=(-0.1, 0.05),
             redder=(0.0, 0.0),
-            near=(0.0, 0.3),
+            near=(0.0, 0.5),
         ).sample(rng)
         # Rain clouds are darker than fog: all levels are as likely.
         level = draw(rng, (0.3, 0.95))

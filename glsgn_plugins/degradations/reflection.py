@@ -1,7 +1,7 @@
 """A second photograph, reflected by the glass before the first.
 
 I = a B + b (R convolved with k), in linear light, clipped as a sensor does. The terms are those of
-the models that the design notes list (C.3: defocus, ghosting, vignette); making all of them
+published models of reflection (defocus, ghosting, vignette); making all of them
 relative to the photograph's shorter side is ours, so that reflections at 4K are as soft against the
 frame as at 1080p.
 """

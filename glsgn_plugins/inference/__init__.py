@@ -2,5 +2,23 @@
 
 from glsgn_plugins.inference.arrays import restore_array
 from glsgn_plugins.inference.restoring import AMP_TYPES, MODES, Plan, check_tile, plan, restore
+from glsgn_plugins.inference.strength import (
+    STRONGEST,
+    check_region,
+    check_strength,
+    region_mask,
+)
 
-__all__ = ["AMP_TYPES", "MODES", "Plan", "check_tile", "plan", "restore", "restore_array"]
+__all__ = [
+    "AMP_TYPES",
+    "MODES",
+    "STRONGEST",
+    "Plan",
+    "check_region",
+    "check_strength",
+    "check_tile",
+    "plan",
+    "region_mask",
+    "restore",
+    "restore_array",
+]

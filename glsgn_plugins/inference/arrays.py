@@ -16,7 +16,12 @@ ROWS = 512
 
 
 def restore_array(
-    net: nn.Module, array: np.ndarray, tile: str | int = "auto", **options: Any
+    net: nn.Module,
+    array: np.ndarray,
+    tile: str | int = "auto",
+    *,
+    mask: np.ndarray | None = None,
+    **options: Any,
 ) -> Any:
     """Restore one image of numpy's.
 
@@ -24,6 +29,7 @@ def restore_array(
         net: As of :func:`restore`.
         array: ``(H, W, 3)``, RGB: uint8, uint16, or floating point in [0, 1].
         tile: As of :func:`restore`, and so are ``options``.
+        mask: ``(H, W)``, floating point in [0, 1]: where the change is wanted.
 
     Returns:
         The restored image, an array of the same shape and type; whole numbers are rounded and
@@ -36,10 +42,16 @@ def restore_array(
     if array.ndim != 3 or array.shape[2] != 3:
         raise InputError(f"expected an array (H, W, 3), RGB; got shape {array.shape}")
     image = _tensor(array)
-    restored = restore(net, image.permute(2, 0, 1)[None], tile, **options)[0].permute(1, 2, 0)
+    weight = None if mask is None else torch.from_numpy(np.array(mask))
+    restored = restore(net, image.permute(2, 0, 1)[None], tile, mask=weight, **options)
+    restored = restored[0].permute(1, 2, 0)
     del image
     if np.issubdtype(array.dtype, np.floating):
-        return restored.numpy().astype(array.dtype)
+        values = restored.numpy().astype(array.dtype)
+        # What isn't to change has all the digits that it had.
+        if options.get("strength", 1) == 0:
+            return array.copy()
+        return values if mask is None else np.where(mask[..., None] == 0, array, values)
     # A strip at a time: at 16K each copy in floating point has more than a gigabyte.
     result = np.empty(array.shape, array.dtype)
     for top in range(0, len(result), ROWS):

@@ -16,6 +16,7 @@ from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference.memory import bytes_per_pixel, free_memory
 from glsgn_plugins.inference.stream import ALIGN, restore_streamed
+from glsgn_plugins.inference.strength import blend, check_mask, check_strength
 from glsgn_plugins.inference.tiled import as_float, restore_tiled
 
 is_compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # torch 2.3 and later
@@ -170,6 +171,9 @@ def restore(
     image: Tensor,
     tile: str | int = "auto",
     *,
+    strength: float = 1.0,
+    mask: Tensor | None = None,
+    keep_colour: bool = False,
     overlap: int | None = None,
     amp: str | None = None,
     memory: int | None = None,
@@ -194,6 +198,10 @@ def restore(
               overlapping tiles of that side, which are blended.
             - ``"auto"``: GLSGN on a CPU is streamed. Elsewhere whole, or what fits into half of the
               memory that is free.
+        strength: How much of the change is wanted, from 0, the image as it is, to 1.5.
+        mask: ``(H, W)`` in [0, 1], by which the change is multiplied: 0 leaves the image as it is.
+        keep_colour: The change of luma alone, with the chroma of the image. This and the two above
+            are for networks that keep sizes.
         overlap: Pixels that tiles share; an eighth of ``tile`` unless given. Not for GLSGN.
         amp: ``"bf16"`` or ``"fp16"``: autocast.
         memory: Bytes that streaming is to make do with on the device, beside network and images; by
@@ -217,6 +225,28 @@ def restore(
         )
     if amp is not None and amp not in AMP_TYPES:
         raise unknown_name("amp", amp, AMP_TYPES)
+    strength = check_strength(strength)
+    check_mask(mask, image.shape[2:])
+    check_tile(tile)
+    if strength == 0:
+        progress(1.0)
+        return as_float(image).clone()
+    restored = _restore(net, image, tile, overlap, amp, memory, steady, progress, say)
+    return blend(image, restored, strength, mask, keep_colour)
+
+
+def _restore(
+    net: nn.Module,
+    image: Tensor,
+    tile: str | int,
+    overlap: int | None,
+    amp: str | None,
+    memory: int | None,
+    steady: bool,
+    progress: Callable[[float], None],
+    say: Callable[[str], None],
+) -> Tensor:
+    """What the network makes of images, in less memory where it runs out."""
     device = _device(net, image)
     glsgn = _glsgn(net)
     found: Plan | None = plan(net, image, tile, memory, steady)

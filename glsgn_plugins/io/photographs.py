@@ -75,7 +75,7 @@ def vips() -> Any:
     return pyvips
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What libvips says, in one line; it repeats itself."""
     return " ".join(dict.fromkeys(" ".join(line.split()) for line in str(error).splitlines()))
 
@@ -125,7 +125,9 @@ def read(path: Path) -> Photograph:
             fields = vips().Image.new_from_buffer(path.read_bytes(), "", fail_on=fail_on)
         data = fields.numpy()
     except vips().Error as error:
-        raise InputError(f"{path}: damaged or no image ({_reason(error)}); copy it again") from None
+        raise InputError(
+            f"{path}: damaged or no image ({reason_of(error)}); copy it again"
+        ) from None
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror}); check it") from None
     if data.dtype not in (np.uint8, np.uint16):
@@ -145,6 +147,23 @@ def read(path: Path) -> Photograph:
     if pixels.shape[:2] != (header.height, header.width):
         raise InputError(f"{path}: damaged, not the {header.size} that it names; copy it again")
     return Photograph(pixels, extra, colours == 1, block, header, fields)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A grey image as shares: black 0, white 1.
+
+    Returns:
+        ``(H, W)``, float32, upright.
+
+    Raises:
+        InputError: As of :func:`read`; or it has colours, and nobody can tell what they mean.
+    """
+    pixels = read(path).pixels
+    if (pixels != pixels[..., :1]).any():
+        raise InputError(
+            f"{path}: a mask in colours; expected grey, white where the picture is to be restored"
+        )
+    return pixels[..., 0] / np.float32(np.iinfo(pixels.dtype).max)
 
 
 def check_target(path: Path, photograph: Photograph) -> list[str]:
@@ -180,7 +199,7 @@ def check_target(path: Path, photograph: Photograph) -> list[str]:
         left_out.append("an alpha channel that is opaque everywhere")
     if extra is not None and extra.shape[2] > 1 and suffix not in TIFF:
         raise InputError(f"{path}: {header.channels}, which .tif alone holds")
-    if suffix != ".png" and not _is_srgb(header.colour):
+    if suffix != ".png" and not is_srgb(header.colour):
         raise InputError(
             f"{path}: the PNG tells its colours by {_told_by(header.colour)}, which .png alone "
             "holds; give that format, or convert the image to sRGB first"
@@ -198,7 +217,7 @@ def _told_by(colour: Colour) -> str:
     return ", ".join(kind.decode() for kind in colour if kind in (b"cICP", b"gAMA", b"cHRM"))
 
 
-def _is_srgb(colour: Colour) -> bool:
+def is_srgb(colour: Colour) -> bool:
     """Whether a PNG looks the same where its chunks are not regarded."""
     if b"iCCP" in colour:  # which other formats hold
         return True
@@ -228,7 +247,7 @@ def _lost(path: Path, photograph: Photograph) -> list[str]:
         content = image.write_to_buffer(suffix, **_saver(suffix, photograph))
         after = vips().Image.new_from_buffer(content, "")
     except vips().Error as error:
-        raise InputError(f"{path}: can't be written ({_reason(error)})") from None
+        raise InputError(f"{path}: can't be written ({reason_of(error)})") from None
     lost = [
         name
         for key, name in METADATA.items()
@@ -292,7 +311,7 @@ def write(path: Path, photograph: Photograph, pixels: np.ndarray) -> None:
             if suffix == ".png":
                 _add_chunks(file, photograph.about.colour)
     except vips().Error as error:
-        raise InputError(f"{path}: can't be written ({_reason(error)})") from None
+        raise InputError(f"{path}: can't be written ({reason_of(error)})") from None
     except OSError as error:
         raise write_error(path, error) from None
 
@@ -345,6 +364,6 @@ def compare(path: Path, before: np.ndarray, after: np.ndarray, width: int = 2400
         with atomic_write_into(path.parent) as scratch:
             _save(joined, scratch / path.name, Q=92)
     except pyvips.Error as error:
-        raise InputError(f"{path}: can't be written ({_reason(error)})") from None
+        raise InputError(f"{path}: can't be written ({reason_of(error)})") from None
     except OSError as error:
         raise write_error(path, error) from None

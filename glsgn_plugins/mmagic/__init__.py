@@ -15,6 +15,8 @@ Raises:
     ImportError: MMagic is missing or too old; says what to install, on which Python.
 """
 
+import importlib.util
+
 from glsgn_plugins.compat import patch_mmagic
 
 patch_mmagic()
@@ -35,6 +37,13 @@ from glsgn_plugins.mmagic.pretrained import load_from_glsgn  # noqa: E402
 from glsgn_plugins.mmagic.restorer import GLSGNRestorer  # noqa: E402
 from glsgn_plugins.mmagic.tiled_model import TiledEditModel  # noqa: E402
 from glsgn_plugins.mmagic.transforms import UHDCrop, UHDDegradation  # noqa: E402
+
+if importlib.util.find_spec("pydantic") is not None:
+    from glsgn_plugins.compat.mmengine_runner import config_checks
+    from glsgn_plugins.mmagic.configs import check_config
+
+    if check_config not in config_checks:
+        config_checks.append(check_config)
 
 for module in (GLSGN, *losses.LOSSES):
     MODELS.register_module(module=module)

@@ -9,7 +9,7 @@ from mmagic.registry import MODELS
 from torch import Tensor
 
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.inference import check_tile, restore
+from glsgn_plugins.inference import check_strength, check_tile, restore
 
 
 @MODELS.register_module()
@@ -20,31 +20,42 @@ class TiledEditModel(BaseEditModel):
 
     - ``tile``: ``"auto"``, ``"whole"``, ``"stream"`` (GLSGN) or pixels; one forward by default.
     - ``tile_overlap``: pixels; an eighth of ``tile`` unless given.
+    - ``strength``: how much of the change is wanted, from 0 to 1.5; 1 unless given.
 
     Args:
         options: Those of ``BaseEditModel``.
 
     Raises:
-        InputError: ``tile`` is none of these.
+        InputError: ``tile`` or ``strength`` is none of these.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         try:
             check_tile(self._tile())
+            check_strength(self._option("strength", 1))
         except InputError as error:
             raise InputError(f"model.test_cfg.{error}") from None
 
     def _tile(self) -> str | int:
-        return (self.test_cfg or {}).get("tile", "whole")
+        return self._option("tile", "whole")
+
+    def _option(self, key: str, default: Any) -> Any:
+        return (self.test_cfg or {}).get(key, default)
 
     def forward_tensor(self, inputs: Tensor, data_samples: Any = None, **kwargs: Any) -> Any:
         """What the generator makes of ``(N, 3, H, W)``; piece by piece in testing, as said."""
         if self.training or kwargs:
             restored = super().forward_tensor(inputs, data_samples, **kwargs)
         else:
-            overlap = (self.test_cfg or {}).get("tile_overlap")
-            restored = restore(self.generator, inputs, self._tile(), overlap=overlap, steady=True)
+            restored = restore(
+                self.generator,
+                inputs,
+                self._tile(),
+                strength=self._option("strength", 1),
+                overlap=self._option("tile_overlap", None),
+                steady=True,
+            )
         if not self.training and isinstance(restored, Tensor) and not restored.isfinite().all():
             raise InputError(
                 "the network's output is not finite; its weights may be spoilt: take an earlier "

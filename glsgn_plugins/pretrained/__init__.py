@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+
 from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.io.pretrained import (
     SCHEME,
@@ -29,9 +31,19 @@ def load_pretrained(task: str) -> GLSGN:
     return read_glsgn(pretrained_file(task))
 
 
+def list_pretrained(pattern: str = "*") -> list[str]:
+    """Names that :func:`load_pretrained` takes, in order.
+
+    Args:
+        pattern: Which of them, as of shells.
+    """
+    return sorted(fnmatch.filter(shipped_tasks(), pattern))
+
+
 __all__ = [
     "SCHEME",
     "is_shipped",
+    "list_pretrained",
     "load_pretrained",
     "pretrained_file",
     "shipped_tasks",

@@ -1,4 +1,4 @@
-"""GLSGN in spandrel: :func:`install` lets its loaders, chaiNNer and ComfyUI take our weights."""
+"""GLSGN in spandrel: :func:`install` lets its loaders in this Python take our weights."""
 
 from __future__ import annotations
 

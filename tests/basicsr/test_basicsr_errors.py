@@ -49,6 +49,13 @@ OPTION_ERRORS = {
     ),
     "no tile": (set_in("val", "tile", value=-4), "val.tile: -4", "at least one pixel"),
     "overlap": (set_in("val", "tile_overlap", value="8px"), "val.tile_overlap", "'8px'"),
+    "strength": (set_in("val", "strength", value=2), "val.strength: expected", "got 2"),
+    "strength as text": (set_in("val", "strength", value="1.2"), "val.strength", "'1.2'"),
+    "stock model's strength": (
+        lambda opt: (stock_model(opt), opt["val"].update(strength=0.5)),
+        "val.strength: SRModel",
+        "model_type: TiledSRModel",
+    ),
     "stock model's tile": (
         lambda opt: (stock_model(opt), opt["val"].update(tile=64)),
         "val.tile: SRModel",

@@ -80,6 +80,13 @@ def test_scores_in_pieces_are_those_of_the_whole(tested, network, tile, says):
         assert np.abs(image.astype(int) - expected[name]).max() <= 1
 
 
+def test_at_strength_0_pictures_are_the_inputs(project, tested):
+    _, images, _ = tested("GLSGN", "TiledSRModel", {"strength": 0})
+    assert sorted(images) == ["0", "1", "2", "3"]
+    for name, image in images.items():
+        assert np.array_equal(image, cv2.imread(str(project / f"data/lq/{name}.png")))
+
+
 def test_ranks_share_the_images_and_score_all_of_them(project, tested):
     """Two images for three ranks: the last one has none."""
     for side in ("lq", "gt"):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from glsgn_plugins.cli.glsgn import main
 from glsgn_plugins.data.datasets import UHR4KDataset
-from glsgn_plugins.data.generate import parameters_of
+from glsgn_plugins.data.set_records import parameters_of
 from glsgn_plugins.io.images import png, read_image
 
 

@@ -13,7 +13,7 @@ from harness import deep
 
 from glsgn_plugins.data.crops import Crops
 from glsgn_plugins.data.datasets import UHDSynthesisDataset
-from glsgn_plugins.data.sampling import Draw
+from glsgn_plugins.data.sampling import SampleIndex
 from glsgn_plugins.data.synthesis import make_degradation, options_of
 from glsgn_plugins.degradations import WEATHER, Place, Real, RealParameters
 from glsgn_plugins.degradations.camera import Camera, CameraParameters
@@ -224,7 +224,7 @@ def test_training_samples_have_clean_ones_and_truths_that_change(kind, clean):
         {"type": kind, "identity": 0.3},
         crops=Crops(gt_size=48, resize=(0.35, 1), crops_per_image=8, scene_share=0.2),
     )
-    samples = dataset.__getitems__([Draw(k // 8 % 2, 0, k) for k in range(64)])
+    samples = dataset.__getitems__([SampleIndex(k // 8 % 2, 0, k) for k in range(64)])
     alike = [torch.equal(sample["lq"], sample["gt"]) for sample in samples]
     assert 8 < sum(alike) < 40
     for sample in samples:

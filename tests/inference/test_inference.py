@@ -15,7 +15,8 @@ from glsgn_plugins.archs.glsgn import PAPER_GRIDS
 from glsgn_plugins.inference import plan
 from glsgn_plugins.inference.memory import _left_to_group, bytes_per_pixel
 from glsgn_plugins.inference.restoring import STEADY_TILE, STRIP
-from glsgn_plugins.inference.stream import layout, restore_streamed, steps_of
+from glsgn_plugins.inference.steps import steps_of
+from glsgn_plugins.inference.stream import layout, restore_streamed
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ import torch
 from demo_data import photo
 from harness import run_command
 from image_cases import icc
-from networks import TINY, trained_like
+from networks import TINY
 from PIL import Image
 
 from glsgn_plugins import GLSGN, InputError
@@ -25,14 +25,6 @@ from glsgn_plugins.data.layouts import Pair, find_pairs
 from glsgn_plugins.data.prepare import unique_stems
 from glsgn_plugins.io import exif, photographs
 from glsgn_plugins.io.images import png, read_image
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "net.pth"
-    torch.save({"params": trained_like(GLSGN(**TINY)).state_dict()}, file)
-    return file
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,8 @@
 """Networks from weights alone, and what they are in spandrel and in ONNX."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 from networks import TINY, trained_like
@@ -170,6 +173,59 @@ def test_onnx_agrees_with_the_core(size, sizes, tmp_path, capsys):
             (found,) = session.run(None, {"lq": image.numpy()})
             with torch.no_grad():
                 torch.testing.assert_close(torch.from_numpy(found), net(image), atol=1e-4, rtol=0)
+
+
+def by_darktables_tiles(session, image, side, edge=64):
+    """Tiles that overlap, mirrored at the borders, of which the edges are thrown away."""
+    height, width = image.shape[2:]
+    out, step = np.empty_like(image), side - 2 * edge
+    for top in range(0, height, step):
+        for left in range(0, width, step):
+            rows, cols = (np.abs(np.arange(at - edge, at - edge + side)) for at in (top, left))
+            rows, cols = (
+                np.where(i >= n, 2 * n - 2 - i, i).clip(0, n - 1)
+                for i, n in ((rows, height), (cols, width))
+            )
+            tile = np.ascontiguousarray(image[:, :, rows][..., cols])
+            (found,) = session.run(["output"], {"input": tile})
+            part = found[:, :, edge : edge + step, edge : edge + step]
+            room = out[:, :, top : top + step, left : left + step]
+            room[...] = part[:, :, : room.shape[2], : room.shape[3]]
+    return out
+
+
+def test_darktables_folder_works_as_its_source_says(tmp_path, capsys):
+    """Against its interface as read: no registry here has a darktable that is new enough."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    if tuple(map(int, torch.__version__.split(".")[:2])) < EXPORTS:
+        pytest.skip("this torch can't export it")
+    net = trained_like(GLSGN(**TINY)).eval()
+    torch.save({"params": net.state_dict()}, tmp_path / "w.pth")
+    out = tmp_path / "models/denoise-tiny"
+    argv = ["export", str(out), "--for", "darktable", "--weights", str(tmp_path / "w.pth")]
+    assert main(argv) == 0
+    assert {path.name for path in out.iterdir()} == {"config.json", "model.onnx"}
+    config = json.loads((out / "config.json").read_text())
+    assert config["id"] == out.name
+    assert (config["task"], config["backend"], config["num_inputs"]) == ("denoise", "onnx", 1)
+    session = onnxruntime.InferenceSession(str(out / "model.onnx"))
+    image = torch.rand(1, 3, 200, 300)
+    with torch.no_grad():
+        whole = net(image)
+    found = torch.from_numpy(by_darktables_tiles(session, image.numpy(), 256))
+    assert found.isfinite().all()
+    # A tile never sees the whole, so only nearly.
+    change = (whole - image).abs().mean()
+    assert (found - whole).abs().mean() < 0.5 * change
+    assert main(argv) == 2
+    assert "denoise-tiny exists" in capsys.readouterr().err
+    for bad, message in (
+        ([str(tmp_path / "glsgn"), *argv[2:]], "begins with denoise-"),
+        ([*argv[1:], "--size", "64", "64"], "--size: darktable has tiles"),
+    ):
+        assert main(["export", *bad]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_a_torch_that_cannot_export_is_named(tmp_path, monkeypatch, capsys):

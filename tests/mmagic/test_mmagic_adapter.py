@@ -473,3 +473,19 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path):
         file.write_bytes(b"")
     with pytest.raises(InputError, match="none of its 3 checkpoints can be read"):
         runner.find_latest_checkpoint(str(tmp_path))
+
+
+def test_test_cfg_says_how_much_of_the_change_is_wanted():
+    cfg = tiny()["model"]
+    image = torch.rand(1, 3, 40, 48)
+    found = []
+    for strength in (1, 0.5, 0):
+        torch.manual_seed(0)
+        model = MODELS.build({**cfg, "test_cfg": {"strength": strength}}).eval()
+        torch.nn.init.normal_(model.generator.local_pathways[0].head.weight, std=0.1)
+        found.append(model.forward_tensor(image))
+    assert torch.equal(found[2], image)
+    assert torch.allclose(found[1], (image + found[0]) / 2, atol=1e-5)
+    assert (found[0] - image).abs().max() > 0.01
+    with pytest.raises(InputError, match=r"model\.test_cfg\.strength: expected .*got 2"):
+        MODELS.build({**cfg, "test_cfg": {"strength": 2}})

@@ -1,0 +1,141 @@
+"""Networks on the Hugging Face Hub, by ``huggingface_hub``'s own mixin, which is an extra.
+
+What lies there is ``model.safetensors``, whose metadata say what network it is, ``config.json``
+with the same for people, and a card. Local folders of that kind need no package and no network.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glsgn_plugins.errors import InputError
+
+if TYPE_CHECKING:
+    from glsgn_plugins.archs.glsgn import GLSGN
+
+FILE = "model.safetensors"
+CONFIG = "config.json"
+
+CARD = """---
+{{ card_data }}
+---
+
+# GLSGN
+
+Weights of a network for the restoration of photographs, of glsgn-plugins.
+
+```python
+from glsgn_plugins import GLSGN, restore
+
+net = GLSGN.from_pretrained("{{ repo_id | default("user/name", true) }}")
+restored = restore(net, image)  # (N, 3, H, W), RGB in [0, 1]
+```
+
+What it was trained on, how good it is and where it fails: to be written by whoever publishes it.
+"""
+
+MISSING = "huggingface_hub is missing: pip install 'glsgn-plugins[hub]'"
+
+
+@lru_cache(maxsize=1)
+def _published() -> Any:
+    """The mixin's class around a network, which is made where the package is there."""
+    try:
+        from huggingface_hub import PyTorchModelHubMixin
+    except ImportError:
+        raise InputError(MISSING) from None
+
+    class Published(  # type: ignore[call-arg]
+        PyTorchModelHubMixin,
+        library_name="glsgn-plugins",
+        license="apache-2.0",
+        pipeline_tag="image-to-image",
+        tags=["image-restoration"],
+        model_card_template=CARD,
+    ):
+        """A network, as the mixin wants it."""
+
+        def __init__(self, net: Any = None) -> None:
+            self.net = net
+
+        def _save_pretrained(self, save_directory: Path) -> None:
+            _write(self.net, Path(save_directory))
+
+    return Published
+
+
+def _write(net: GLSGN, folder: Path) -> None:
+    from glsgn_plugins.io.weights import write_weights  # which knows networks
+
+    target = folder / FILE
+    if target.exists():
+        raise InputError(f"{target} exists; remove it or give another folder")
+    write_weights(net.state_dict(), target, options=net.options)
+
+
+def save(net: GLSGN, folder: Path, **options: Any) -> Any:
+    """As of :meth:`~glsgn_plugins.archs.glsgn.GLSGN.save_pretrained`."""
+    return _published()(net).save_pretrained(folder, config=net.options, **options)
+
+
+def push(net: GLSGN, repo_id: str, **options: Any) -> Any:
+    """As of :meth:`~glsgn_plugins.archs.glsgn.GLSGN.push_to_hub`."""
+    model = _published()(net)
+    card = {"repo_id": repo_id, **(options.pop("model_card_kwargs", None) or {})}
+    return model.push_to_hub(repo_id, config=net.options, model_card_kwargs=card, **options)
+
+
+def load(name: str | Path, **options: Any) -> GLSGN:
+    """As of :meth:`~glsgn_plugins.archs.glsgn.GLSGN.from_pretrained`."""
+    from glsgn_plugins.io.pretrained import is_shipped
+    from glsgn_plugins.io.weights import read_glsgn
+
+    path = Path(name)
+    if is_shipped(name) or path.is_file():
+        net = read_glsgn(name)
+    elif path.is_dir():
+        net = _of_folder(path)
+    else:
+        net = read_glsgn(_downloaded(str(name), options))
+    return net
+
+
+def _of_folder(folder: Path) -> GLSGN:
+    from glsgn_plugins.io.weights import read_glsgn
+
+    if not (folder / FILE).is_file():
+        raise InputError(f"{folder}: holds no {FILE}, which GLSGN.save_pretrained writes")
+    net = read_glsgn(folder / FILE)
+    config = folder / CONFIG
+    if config.is_file():
+        try:
+            said = json.loads(config.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{config}: damaged ({error}); remove it or save it again") from None
+        said = said if isinstance(said, dict) else {}
+        differ = [key for key, value in net.options.items() if said.get(key, value) != value]
+        if differ:
+            raise InputError(
+                f"{config}: says {differ[0]} {said[differ[0]]!r}, but {FILE} is of a network with "
+                f"{net.options[differ[0]]!r}; remove {CONFIG} or save both again"
+            )
+    return net
+
+
+def _downloaded(name: str, options: dict[str, Any]) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise InputError(f"{name}: no such folder or file, and {MISSING}") from None
+    try:
+        return Path(hf_hub_download(repo_id=name, filename=FILE, **options))
+    except TypeError:  # an option that it hasn't, which is the caller's
+        raise
+    except (OSError, ValueError) as error:  # all that the package raises are among these
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"{name}: no such folder or file, and the Hub doesn't give it ({reason})"
+        ) from None

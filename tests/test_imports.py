@@ -1,0 +1,173 @@
+"""What may import what (docs/architecture.md draws it), no circles, and modules of one sitting."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glsgn_plugins import _renamed
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "glsgn_plugins"
+
+LAYERS = (
+    ("errors", "_renamed"),
+    ("archs", "degradations", "schema", "shards"),
+    ("io",),
+    ("losses", "data", "inference"),
+    ("metrics", "pretrained", "compat", "training"),
+    ("basicsr", "mmagic", "spandrel"),
+    ("cli",),
+)
+"""From the bottom to the top: a package imports those below, none beside it or above it."""
+
+FRAMEWORKS = {"basicsr", "mmagic", "mmengine", "mmcv", "mim"}
+MAY_IMPORT_FRAMEWORKS = {"basicsr", "mmagic", "compat", "cli"}
+LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
+UPWARDS = {("glsgn_plugins.archs.glsgn", "glsgn_plugins.io.hub")}
+"""Within functions alone: the Hub's users expect ``from_pretrained`` and so on of the class itself,
+and files of weights are the business of ``io``."""
+MOST_LINES = 450
+
+
+def name_of(file):
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(file): file for file in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(file, lazy):
+    """Modules that a file imports, within functions as well where ``lazy`` is set."""
+    todo = [ast.parse(file.read_text(encoding="utf-8"))]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if lazy or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            todo += ast.iter_child_nodes(node)
+
+
+def package_of(module):
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[0] == "glsgn_plugins" else None
+
+
+def test_every_package_has_its_layer():
+    assert {package_of(module) for module in MODULES} - {None} == LEVEL.keys()
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "glsgn_plugins"])
+def test_imports_go_down_the_layers_also_within_functions(module):
+    own = package_of(module)
+    for imported in imports(MODULES[module], lazy=True):
+        other = package_of(imported)
+        if other is not None and other != own and (module, imported) not in UPWARDS:
+            assert LEVEL[other] < LEVEL[own], f"{module} imports {imported}"
+        if imported.split(".")[0] in FRAMEWORKS:
+            assert own in MAY_IMPORT_FRAMEWORKS, f"{module} imports {imported}"
+
+
+def test_neither_framework_is_imported_for_the_other():
+    foreign = {"basicsr": {"mmagic", "mmengine", "mmcv"}, "mmagic": {"basicsr"}}
+    for module, file in MODULES.items():
+        for imported in imports(file, lazy=True):
+            assert imported.split(".")[0] not in foreign.get(package_of(module), ()), module
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {
+        module: {
+            m
+            for m in imports(file, lazy=True)
+            if m in MODULES and m != "glsgn_plugins" and (module, m) not in UPWARDS
+        }
+        for module, file in MODULES.items()
+    }
+    open_, done = [], set()
+
+    def visit(module):
+        assert module not in open_, " -> ".join([*open_[open_.index(module) :], module])
+        if module in done:
+            return
+        open_.append(module)
+        for other in sorted(graph[module] - {module}):
+            visit(other)
+        done.add(open_.pop())
+
+    for module in graph:
+        visit(module)
+
+
+def test_what_imports_upwards_does_so_within_functions():
+    for module, above in UPWARDS:
+        assert above in imports(MODULES[module], lazy=True)
+        assert above not in imports(MODULES[module], lazy=False)
+
+
+def test_no_module_is_longer_than_one_reads_in_a_sitting():
+    folders = (PACKAGE, ROOT / "examples", ROOT / "benchmarks")
+    for file in (file for folder in folders for file in folder.rglob("*.py")):
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, file
+
+
+@pytest.mark.parametrize("new", sorted(set(_renamed.RENAMED.values())))
+def test_every_new_name_is_there(new):
+    assert f"glsgn_plugins.{new}" in MODULES
+
+
+def test_old_names_are_the_new_modules_and_say_so():
+    with pytest.warns(DeprecationWarning, match=r"glsgn_plugins.weights is now .*io.weights"):
+        old = importlib.import_module("glsgn_plugins.weights")
+    assert old is importlib.import_module("glsgn_plugins.io.weights")
+    with pytest.warns(DeprecationWarning, match=r"glsgn_plugins.commands.sets is now"):
+        old = importlib.import_module("glsgn_plugins.commands.sets")
+    assert old is importlib.import_module("glsgn_plugins.cli.dataset_arguments")
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("glsgn_plugins.no_such_thing")
+
+
+def test_an_old_name_runs_as_a_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "glsgn_plugins.commands.glsgn", "path", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "usage: glsgn path" in done.stdout
+
+
+def test_importing_the_adapters_leaves_other_peoples_things_alone(tmp_path):
+    """No hook of the process; no sampler of datasets that aren't ours."""
+    pytest.importorskip("mmagic")
+    code = (
+        "import sys, torch\n"
+        "hook = sys.excepthook\n"
+        "import glsgn_plugins.basicsr, glsgn_plugins.mmagic\n"
+        "assert sys.excepthook is hook\n"
+        "from basicsr.data.data_sampler import EnlargedSampler\n"
+        "from mmengine.dataset import InfiniteSampler\n"
+        "data = torch.utils.data.TensorDataset(torch.zeros(3))\n"
+        "sampler = EnlargedSampler(data, 1, 0)\n"
+        "assert all(type(i) is int for i in sampler)\n"
+        "assert type(next(iter(InfiniteSampler(data)))) is int\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
