@@ -20,17 +20,12 @@ from gpu_bench import Bench, Table, short, work_of
 
 from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.compat import patch_basicsr, patch_mmagic
+from glsgn_plugins.io.pretrained import OPTIONS
 from glsgn_plugins.io.shipped import find_shipped
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
 from demo_data import TRAIN_PHOTOS, photo
-
-TASKS = {
-    "rain": "glsgn_derain.yml",
-    "haze": "glsgn_dehaze.yml",
-    "reflection": "glsgn_dereflection.yml",
-}
 
 
 def basicsr_model(bench: Bench, folder: Path, amp: str | None, compiled: bool) -> Any:
@@ -273,7 +268,7 @@ def measure_tasks(bench: Bench) -> Table:
         (folder / "photographs").mkdir()
         for picture in TRAIN_PHOTOS:
             (folder / "photographs" / picture).write_bytes(photo(picture).read_bytes())
-        for task, shipped in TASKS.items():
+        for task, shipped in OPTIONS.items():
             file = find_shipped(shipped, "basicsr_options", ".yml")
             opt = yaml.safe_load(file.read_text(encoding="utf-8"))
             del opt["datasets"]["val"], opt["val"]

@@ -29,9 +29,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from glsgn_plugins.data.synthesis import make_degradation
 from glsgn_plugins.io.images import read_image
+from glsgn_plugins.io.pretrained import OPTIONS
 from glsgn_plugins.io.weights import read_glsgn
 from glsgn_plugins.losses import GLSGNLoss
-from glsgn_plugins.pretrained import OPTIONS, load_pretrained
+from glsgn_plugins.pretrained import load_pretrained
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
