@@ -62,7 +62,9 @@ def _patch_fitting() -> None:
         self._saved_schedules = checkpoint.get("param_schedulers")
         optimizer = getattr(self.optim_wrapper, "optimizer", None)
         state = checkpoint.get("optimizer")
-        if optimizer is not None and isinstance(state, dict) and "param_groups" in state:
+        # Where nothing is built yet, optim_wrapper is a config, whose keys are attributes.
+        built = isinstance(optimizer, torch.optim.Optimizer)
+        if built and isinstance(state, dict) and "param_groups" in state:
             keep_implementation(optimizer, state)
         return checkpoint
 
