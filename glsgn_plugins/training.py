@@ -109,19 +109,29 @@ def fastest(kind: type[torch.optim.Optimizer], options: Mapping[str, Any], devic
     return dict(options)
 
 
-def to_device(images: Tensor, device: torch.device) -> Tensor:
-    """A batch on the device: float32 in [0, 1], channels-last.
+def copy_to(images: Tensor, device: torch.device) -> Tensor:
+    """A batch on the device, as it is.
 
     Pinned memory is copied while the host goes on. Where a prefetcher has copied it on a stream of
     its own, that memory must not be used again before this stream is through with it.
 
     Args:
-        images: ``(N, 3, H, W)``, of that or uint8, which is converted on the device.
+        images: ``(N, C, H, W)``.
         device: Where to.
     """
     if images.is_cuda:
         images.record_stream(torch.cuda.current_stream(images.device))
-    moved = images.to(device, non_blocking=True)
+    return images.to(device, non_blocking=True)
+
+
+def to_device(images: Tensor, device: torch.device) -> Tensor:
+    """A batch on the device, by :func:`copy_to`: float32 in [0, 1], channels-last.
+
+    Args:
+        images: ``(N, 3, H, W)``, of that or uint8, which is converted on the device.
+        device: Where to.
+    """
+    moved = copy_to(images, device)
     if moved.dtype == torch.uint8:
         moved = as_float(moved)
     return moved.contiguous(memory_format=torch.channels_last)

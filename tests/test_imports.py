@@ -18,7 +18,8 @@ LAYERS = (
     ("archs", "degradations", "schema", "shards"),
     ("io",),
     ("losses", "data", "inference"),
-    ("metrics", "pretrained", "compat", "training"),
+    ("training",),
+    ("metrics", "pretrained", "compat"),
     ("basicsr", "mmagic", "spandrel"),
     ("cli",),
 )

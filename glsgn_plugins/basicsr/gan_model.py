@@ -84,7 +84,7 @@ class GLSGNGANModel(GLSGNModel):
                 terms[f"l_d_{kind}{name}"] = loss.detach()
         self.watch_d.see(current_iter, terms)
         self.optimizer_d.step()
-        self.terms.update(terms)
+        self.log_dict.update(terms)
 
     def _stop_unless_finite(self, watch: FiniteWatch) -> None:
         """Neither the generator's losses nor the discriminator's."""

@@ -100,7 +100,6 @@ class GLSGNModel(TiledSRModel):
         pathway_opt = options.get("pathway_opt")
         self.cri_pathway = build_loss(pathway_opt).to(self.device) if pathway_opt else None
         self.watch = FiniteWatch()
-        self.terms: OrderedDict[str, Tensor] = OrderedDict()
         backend = compiler(options.get("compile"), "train.compile")
         if backend is not None and isinstance(self.net_g, torch.nn.DataParallel):
             raise InputError(
@@ -186,14 +185,14 @@ class GLSGNModel(TiledSRModel):
             self.scaler.step(self.optimizer_g)
             self.scaler.update()
 
-        self.terms = OrderedDict((name, value.detach()) for name, value in terms.items())
+        self.log_dict = self.reduce_loss_dict(terms)  # which leaves them on the device
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 
     def get_current_log(self) -> dict[str, float]:
         """Each term's value in the last step, the mean of all ranks."""
         self._stop_unless_finite(self.watch)
-        return dict(self.reduce_loss_dict(self.terms))
+        return dict(super().get_current_log())
 
     def save(self, epoch: int, current_iter: int) -> None:
         """As BasicSR's, of weights that are good."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from glsgn_plugins.compat import (
     basicsr,
     basicsr_training,
+    basicsr_waiting,
     mmagic,
     mmengine,
     mmengine_runner,
@@ -17,7 +18,13 @@ from glsgn_plugins.compat import (
 )
 from glsgn_plugins.compat.patch import Patch, apply, installed, is_applied, release, require
 
-BASICSR_PATCHES = (*basicsr.BEFORE, *basicsr.AFTER, *basicsr_training.AFTER, *slurm.BASICSR)
+BASICSR_PATCHES = (
+    *basicsr.BEFORE,
+    *basicsr.AFTER,
+    *basicsr_training.AFTER,
+    *basicsr_waiting.AFTER,
+    *slurm.BASICSR,
+)
 MMAGIC_PATCHES = (
     *mmagic.BEFORE,
     *mmengine.AFTER,

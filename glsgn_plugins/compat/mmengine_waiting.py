@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from glsgn_plugins.compat.patch import Patch
+from glsgn_plugins.archs.glsgn import GLSGN
+from glsgn_plugins.compat.patch import Patch, is_ours
 from glsgn_plugins.errors import NonFiniteLossError
 
 MOST = 20_000
 """Scalars that wait to be read, at the most: where nothing is logged, they aren't kept for ever."""
 
+_waiting: weakref.WeakSet[Any] = weakref.WeakSet()
 _stopping: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Message hubs of trainings with our models or network, and those which stop."""
 
 
 class Pending(NamedTuple):
@@ -33,6 +36,20 @@ class Pending(NamedTuple):
     value: Tensor
     times: int
     step: int
+
+
+def let_wait(model: Any, hub: Any) -> None:
+    """Let what is logged of a training wait to be read, and its batches be copied meanwhile.
+
+    Args:
+        model: What is trained; one that is neither ours nor has a GLSGN is left as it is.
+        hub: The ``MessageHub`` of its training.
+    """
+    model = getattr(model, "module", model)
+    if is_ours(model) or isinstance(getattr(model, "generator", None), GLSGN):
+        _waiting.add(hub)
+        # From pinned memory, batches are copied while the host goes on.
+        model.data_preprocessor._non_blocking = True
 
 
 def stop_unless_finite(hub: Any) -> None:
@@ -95,16 +112,17 @@ def _stop_at_first(hub: Any, pending: list[Pending], values: dict[int, float]) -
 def _patch_waiting() -> None:
     from mmengine.logging import MessageHub
     from mmengine.optim import OptimWrapper
+    from mmengine.runner import Runner
 
     update, get, state = MessageHub.update_scalar, MessageHub.get_scalar, MessageHub.state_dict
-    clip = OptimWrapper._clip_grad
+    clip, run = OptimWrapper._clip_grad, Runner.train
 
     @functools.wraps(update)
     def update_scalar(
         self: Any, key: str, value: Any, count: int = 1, resumed: bool = True
     ) -> None:
-        waits = isinstance(value, Tensor) and value.numel() == 1 and value.is_floating_point()
-        if not (waits and isinstance(count, int)):
+        scalar = isinstance(value, Tensor) and value.numel() == 1 and value.is_floating_point()
+        if self not in _waiting or not scalar or not isinstance(count, int):
             update(self, key, value, count, resumed)
             return
         self._set_resumed_keys(key, resumed)
@@ -134,8 +152,10 @@ def _patch_waiting() -> None:
     @functools.wraps(clip)
     def clip_grad(self: Any) -> None:
         groups = self.optimizer.param_groups
-        parameters = [p for group in groups for p in group["params"] if p.grad is not None]
-        if self.grad_name != "grad_norm" or not parameters:
+        parameters = [
+            p for group in groups for p in group["params"] if p.requires_grad and p.grad is not None
+        ]
+        if self.message_hub not in _waiting or self.grad_name != "grad_norm" or not parameters:
             clip(self)
             return
         scaler = getattr(self, "loss_scaler", None)
@@ -145,6 +165,12 @@ def _patch_waiting() -> None:
         norm = self.clip_func(parameters, **self.clip_grad_kwargs)
         self.message_hub.update_scalar(f"train/{self.grad_name}", norm)
 
+    @functools.wraps(run)
+    def train(self: Any) -> Any:
+        let_wait(self.model, self.message_hub)
+        return run(self)
+
+    Runner.train = train
     MessageHub.update_scalar = update_scalar
     MessageHub.get_scalar = get_scalar
     MessageHub.log_scalars = property(log_scalars, doc=MessageHub.log_scalars.__doc__)
@@ -158,7 +184,7 @@ AFTER = (
         symptom="on a GPU each training step waits for the device some ten times",
         cause="losses and the norm of gradients are read as soon as they are known, to be logged a "
         "hundred steps later",
-        versions="mmengine <= 0.10.7",
+        versions="mmengine <= 0.10.7, for models of glsgn_plugins and those with GLSGN",
         needed=lambda: True,
         apply=_patch_waiting,
     ),

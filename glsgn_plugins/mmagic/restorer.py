@@ -9,7 +9,7 @@ from mmagic.registry import MODELS
 from mmengine.logging import MessageHub
 from torch import Tensor
 
-from glsgn_plugins.compat.mmengine_waiting import stop_unless_finite
+from glsgn_plugins.compat.mmengine_waiting import let_wait, stop_unless_finite
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.losses import loss_terms
 from glsgn_plugins.mmagic.tiled_model import TiledEditModel
@@ -60,8 +60,6 @@ class GLSGNRestorer(TiledEditModel):
         self.generator.to(memory_format=torch.channels_last)
         self.pathway_loss = MODELS.build(pathway_loss) if pathway_loss else None
         compile_forward(self.generator, compiler(compile, "model.compile"))
-        # From pinned memory, batches are copied while the host goes on.
-        self.data_preprocessor._non_blocking = True
 
     def forward_tensor(self, inputs: Tensor, data_samples: Any = None, **kwargs: Any) -> Any:
         """What the network returns for ``(N, 3, H, W)``, RGB in [0, 1]."""
@@ -82,7 +80,9 @@ class GLSGNRestorer(TiledEditModel):
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """As MMEngine's; where they are read to be logged, training stops unless all is finite."""
-        stop_unless_finite(MessageHub.get_current_instance())
+        hub = MessageHub.get_current_instance()
+        let_wait(self, hub)  # which a Runner has asked for already, another loop hasn't
+        stop_unless_finite(hub)
         return super().parse_losses(losses)
 
     def val_step(self, data: Any) -> Any:

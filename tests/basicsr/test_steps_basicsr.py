@@ -18,6 +18,7 @@ import glsgn_plugins.basicsr  # noqa: F401, I001  # mends first, and registers
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 
+from glsgn_plugins.compat import basicsr_waiting
 from glsgn_plugins.errors import NonFiniteLossError
 
 OBJECTIVE = {
@@ -26,6 +27,10 @@ OBJECTIVE = {
     "weights": "random",
     "frequency_weight": 0.1,
 }
+
+
+OURS = ("pathway_opt", "grad_clip", "amp", "compile")
+"""Options that only GLSGNModel has."""
 
 
 def options(tmp_path, kind="GLSGNModel", **train):
@@ -51,6 +56,10 @@ def options(tmp_path, kind="GLSGNModel", **train):
             **train,
         },
     }
+    if kind in ("SRModel", "TiledSRModel"):
+        opt["network_g"]["return_pathways"] = True
+        opt["train"]["optim_g"]["type"] = "Adam"
+        opt["train"] = {key: opt["train"][key] for key in opt["train"] if key not in OURS}
     if kind == "GLSGNGANModel":
         opt["network_d"] = {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 4}
         opt["train"]["gan_opt"] = {
@@ -104,7 +113,7 @@ def test_steps_read_nothing(meta, tmp_path, kind, optimizer):
     assert counts[1] == counts[2]  # the first makes the optimiser's state
     terms = {"l_restored", "l_pathway_g", "l_semantic", "l_pathway"}
     gan = {"l_g_gan", "l_g_gan_g", "l_d_real", "l_d_fake", "l_d_real_g", "l_d_fake_g"}
-    assert terms | (gan if kind == "GLSGNGANModel" else set()) <= set(model.terms)
+    assert terms | (gan if kind == "GLSGNGANModel" else set()) <= set(model.log_dict)
     # Where they are to be logged, saved or validated, they are read.
     for reads in (
         model.get_current_log,
@@ -113,6 +122,44 @@ def test_steps_read_nothing(meta, tmp_path, kind, optimizer):
     ):
         with watched(), pytest.raises((WaitsError, RuntimeError)):
             reads()
+
+
+@pytest.mark.parametrize("kind", ["SRModel", "TiledSRModel"])
+def test_steps_of_the_stock_model_read_nothing_either(meta, tmp_path, kind):
+    model = build_model(options(tmp_path, kind))
+    for step in (1, 2):
+        with watched() as watch, host_is_free_in(watch, model.optimizer_g, "step"):
+            model.feed_data(batch())
+            model.optimize_parameters(step)
+        assert not watch.host
+    assert list(model.log_dict) == ["l_pix"]
+    with watched(), pytest.raises((WaitsError, RuntimeError)):
+        model.get_current_log()
+
+
+def test_the_stock_model_logs_what_it_did(tmp_path, monkeypatch):
+    """And is left as it is with networks of others."""
+    logs = {}
+    for ours in (True, False):
+        if not ours:
+            monkeypatch.setattr(basicsr_waiting, "_trains_ours", lambda model: False)
+        torch.manual_seed(0)
+        model = build_model(options(tmp_path, "SRModel"))
+        model.feed_data(batch("cpu", fill=0.5))
+        model.optimize_parameters(1)
+        logs[ours] = model.get_current_log()
+        assert isinstance(model.log_dict["l_pix"], torch.Tensor if ours else float)
+    assert logs[True] == logs[False]
+    assert isinstance(logs[True]["l_pix"], float)
+
+    edsr = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 4, "num_block": 1}
+    opt = {**options(tmp_path, "SRModel"), "network_g": {**edsr, "upscale": 1}}
+    monkeypatch.undo()
+    opt["train"]["pixel_opt"] = {"type": "L1Loss"}
+    model = build_model(opt)
+    model.feed_data(batch("cpu", fill=0.5))
+    model.optimize_parameters(1)
+    assert isinstance(model.log_dict["l_pix"], float)
 
 
 def test_as_many_operations_for_a_larger_batch(meta, tmp_path):

@@ -16,11 +16,13 @@ import glsgn_plugins.mmagic  # noqa: F401, I001  # mends first, and registers
 
 from mmagic.registry import MODELS
 from mmagic.structures import DataSample
-from mmengine.hooks import EMAHook, IterTimerHook, RuntimeInfoHook
+from mmengine.config import Config
+from mmengine.hooks import EMAHook, Hook, IterTimerHook, RuntimeInfoHook
 from mmengine.logging import MessageHub
 from mmengine.model import ExponentialMovingAverage
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 
 from tiny_mmagic import tiny
 from glsgn_plugins.mmagic import ForeachEMA
@@ -101,6 +103,51 @@ def test_three_steps_read_nothing(dtype, monkeypatch):
         with watched(), pytest.raises((WaitsError, RuntimeError)):
             reads()
         runner.message_hub._pending = pending
+
+
+CONVOLUTION = {
+    "type": "SRCNNNet",
+    "channels": (3, 4, 4, 3),
+    "kernel_sizes": (3, 1, 3),
+    "upscale_factor": 1,
+}
+
+
+class Counting(Hook):
+    """How many scalars wait after each step."""
+
+    def __init__(self):
+        self.waiting = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.waiting.append(len(runner.message_hub.__dict__.get("_pending", ())))
+
+
+@pytest.mark.parametrize(
+    ("kind", "generator", "waits"),
+    [
+        ("BaseEditModel", tiny()["model"]["generator"], True),
+        ("TiledEditModel", CONVOLUTION, True),
+        ("BaseEditModel", CONVOLUTION, False),
+    ],
+)
+def test_a_runner_lets_what_is_ours_wait_and_leaves_the_rest(
+    kind, generator, waits, project, monkeypatch
+):
+    cfg = tiny()
+    cfg["model"].update(type=kind, generator=generator, pixel_loss={"type": "L1Loss"})
+    cfg["train_cfg"]["max_iters"] = 2
+    for key in ("val_dataloader", "val_cfg", "val_evaluator"):
+        del cfg[key]
+    cfg["experiment_name"] = f"runner {kind} {waits}"
+    monkeypatch.chdir(project)
+    runner = Runner.from_cfg(Config(cfg))
+    counting = Counting()
+    runner.register_hook(counting, "HIGH")  # after losses are noted, before they are logged
+    runner.train()
+    assert [count > 0 for count in counting.waiting] == [waits, waits]
+    assert runner.model.data_preprocessor._non_blocking == waits
+    assert len(runner.message_hub.log_scalars["train/loss"].data[0]) == 2
 
 
 def test_what_was_logged_is_read_and_named():
