@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *DOCS,
+    ROOT / "comfyui/README.md",
+    ROOT / "glsgn_plugins/pretrained/README.md",
+]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -17,7 +23,7 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", head).strip().lower().replace(" ", "-") for head in heads}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page):
     for link in LINK.findall(page.read_text(encoding="utf-8")):
         if link.startswith(("http://", "https://")):
@@ -27,6 +33,13 @@ def test_links_between_pages_lead_somewhere(page):
         assert file.exists(), link
         if anchor:
             assert anchor in anchors(file), link
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_pages_of_the_site_link_to_what_is_on_it(page):
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if not link.startswith(("http://", "https://")):
+            assert (page.parent / link.partition("#")[0]).resolve().is_relative_to(ROOT / "docs")
 
 
 def test_the_readme_installs_and_runs_on_its_first_screen():
@@ -39,7 +52,7 @@ def test_the_readme_installs_and_runs_on_its_first_screen():
 
 def test_every_page_is_in_the_sites_navigation():
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    for page in (ROOT / "docs").glob("*.md"):
+    for page in DOCS:
         assert f": {page.name}\n" in site
 
 
