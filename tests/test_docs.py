@@ -1,5 +1,6 @@
 """Pages whose links lead somewhere, a README that comes to the point, a notebook that runs."""
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ PAGES = [
     ROOT / "comfyui/README.md",
     ROOT / "glsgn_plugins/pretrained/README.md",
 ]
+IMPORT = re.compile(r"(?:^|`)(?:from|import) (glsgn_plugins[.\w]*)(?: import ([\w, ]+))?", re.M)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -40,6 +42,14 @@ def test_pages_of_the_site_link_to_what_is_on_it(page):
     for link in LINK.findall(page.read_text(encoding="utf-8")):
         if not link.startswith(("http://", "https://")):
             assert (page.parent / link.partition("#")[0]).resolve().is_relative_to(ROOT / "docs")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_pages_import_is_there(page):
+    for module, names in IMPORT.findall(page.read_text(encoding="utf-8")):
+        found = importlib.import_module(module)
+        for name in names.split(",") if names else ():
+            assert hasattr(found, name.strip()), f"{module} has no {name}"
 
 
 def test_the_readme_installs_and_runs_on_its_first_screen():

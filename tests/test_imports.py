@@ -137,6 +137,29 @@ def test_old_names_are_the_new_modules_and_say_so():
         importlib.import_module("glsgn_plugins.no_such_thing")
 
 
+def test_names_within_renamed_modules_are_the_new_ones_and_say_so():
+    for within, names in _renamed.RENAMED_WITHIN.items():
+        old = next(o for o, new in _renamed.RENAMED.items() if new == within)
+        module = importlib.import_module(f"glsgn_plugins.{old}")
+        for name, new in names.items():
+            with pytest.warns(DeprecationWarning, match=f"{name} is now glsgn_plugins.{new};"):
+                found = getattr(module, name)
+            holder, _, own = f"glsgn_plugins.{new}".rpartition(".")
+            assert found is getattr(importlib.import_module(holder), own)
+        with pytest.raises(AttributeError, match="no attribute 'no_such_thing'"):
+            _ = module.no_such_thing
+
+
+@pytest.mark.parametrize("old", _renamed.OUTSIDE)
+def test_what_left_the_package_says_where_it_is(old):
+    done = subprocess.run(
+        [sys.executable, "-m", f"glsgn_plugins.{old}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"the repository has it as {_renamed.OUTSIDE[old]}" in done.stderr
+    assert (ROOT / _renamed.OUTSIDE[old]).is_file()
+
+
 def test_an_old_name_runs_as_a_command():
     done = subprocess.run(
         [sys.executable, "-m", "glsgn_plugins.commands.glsgn", "path", "--help"],
