@@ -16,6 +16,10 @@ PAGES = [
     ROOT / "glsgn_plugins/pretrained/README.md",
 ]
 IMPORT = re.compile(r"(?:^|`)(?:from|import) (glsgn_plugins[.\w]*)(?: import ([\w, ]+))?", re.M)
+FILE = re.compile(
+    r"`((?:glsgn_plugins|benchmarks|tests|docs|examples|comfyui|basicsr_options|mmagic_configs)"
+    r"/[\w./]+)`"
+)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -50,6 +54,13 @@ def test_what_pages_import_is_there(page):
         found = importlib.import_module(module)
         for name in names.split(",") if names else ():
             assert hasattr(found, name.strip()), f"{module} has no {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_pages_name_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    for name in FILE.findall(text):
+        assert (ROOT / name).exists() or f"`{name}` and the network that it measures" in text, name
 
 
 def test_the_readme_installs_and_runs_on_its_first_screen():

@@ -120,11 +120,11 @@ def restore_photograph(
     """Restore what :func:`~glsgn_plugins.io.photographs.read` gave.
 
     Args:
-        net: As of :func:`restore`.
+        net: As of :func:`glsgn_plugins.restore`.
         photograph: Its pixels aren't changed.
         colours: What :func:`colours_of` says of it. The network
             sees sRGB, and what it changes there is changed here; what sRGB can't hold is kept.
-        tile: As of :func:`restore`, and so are ``options``.
+        tile: As of :func:`glsgn_plugins.restore`, and so are ``options``.
 
     Returns:
         Of the shape and type of ``photograph.pixels``, in the same colours.
