@@ -76,9 +76,9 @@ def per_core(root: Path, repeats: int) -> None:
         for kind in DEGRADATIONS:
             model = make_degradation({"type": kind, "preset": preset})
             drawn = [model.sample(np.random.default_rng(seed)) for seed in range(3 * repeats)]
-            given = other if kind == "reflection" else None
-            near = given if given is not None or preset == "plain" else thumbnail(image)
-            whole = [seconds(lambda p=p, g=given: p.pair(image, g), 1) for p in drawn]
+            companion = other if kind == "reflection" else None
+            near = companion if companion is not None or preset == "plain" else thumbnail(image)
+            whole = [seconds(lambda p=p, c=companion: p.pair(image, c), 1) for p in drawn]
             parts = [seconds(lambda p=p, n=near: p.pair(part, n, place), 3) for p in drawn]
             for what, took in (("", whole), (", a crop of 256", parts)):
                 name = f"{kind}, preset {preset}{what}"

@@ -17,7 +17,7 @@ from zlib import crc32
 import numpy as np
 
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.io import exif
+from glsgn_plugins.io import exif, profiles
 from glsgn_plugins.io.atomic import atomic_write_into, write_error
 from glsgn_plugins.io.headers import Colour, Header, check_header, read_header, upright
 
@@ -59,8 +59,7 @@ METADATA = {
 
 SRGB_CICP = bytes((1, 13, 0, 1))
 SRGB_GAMMA = 45455
-SRGB_PRIMARIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
-"""As PNG's chunks have them, in 1/100000."""
+"""As PNG's chunk gAMA has it, in 1/100000."""
 
 
 def vips() -> Any:
@@ -226,11 +225,8 @@ def is_srgb(colour: Colour) -> bool:
     if b"sRGB" in colour:
         return True
     gamma = int.from_bytes(colour.get(b"gAMA", b""), "big") or SRGB_GAMMA
-    primaries = colour.get(b"cHRM", struct.pack(">8I", *SRGB_PRIMARIES))
-    near = len(primaries) == 32 and all(
-        abs(one - two) <= 100 for one, two in zip(struct.unpack(">8I", primaries), SRGB_PRIMARIES)
-    )
-    return abs(gamma - SRGB_GAMMA) <= 100 and near
+    primaries = profiles.primaries_of(colour[b"cHRM"]) if b"cHRM" in colour else profiles.SRGB
+    return abs(gamma - SRGB_GAMMA) <= 100 and profiles.are_srgb(primaries)
 
 
 def _lost(path: Path, photograph: Photograph) -> list[str]:
@@ -264,13 +260,22 @@ def _saver(suffix: str, photograph: Photograph) -> dict[str, Any]:
     return SAVERS[suffix]
 
 
+def image_of(pixels: np.ndarray, grey: bool = False) -> Any:
+    """An array as an image of libvips', which is told what its numbers stand for.
+
+    Args:
+        pixels: ``(H, W, C)``, uint8 or uint16: grey or sRGB, and other channels behind that.
+        grey: The first channel alone has the picture.
+    """
+    kinds = ("b-w", "grey16") if grey else ("srgb", "rgb16")
+    image = vips().Image.new_from_array(np.ascontiguousarray(pixels))
+    return image.copy(interpretation=kinds[pixels.dtype == np.uint16])
+
+
 def _with_metadata(data: np.ndarray, photograph: Photograph) -> Any:
     """An image of libvips' with everything of a photograph but its pixels."""
     pyvips, fields = vips(), photograph.header
-    deep = data.dtype == np.uint16
-    kinds = ("b-w", "grey16") if photograph.grey else ("srgb", "rgb16")
-    image = pyvips.Image.new_from_array(np.ascontiguousarray(data))
-    image = image.copy(interpretation=kinds[deep], xres=fields.xres, yres=fields.yres)
+    image = image_of(data, photograph.grey).copy(xres=fields.xres, yres=fields.yres)
     for name in fields.get_fields():
         if name not in LAYOUT:
             image.set_type(fields.get_typeof(name), name, fields.get(name))
@@ -354,9 +359,7 @@ def compare(path: Path, before: np.ndarray, after: np.ndarray, width: int = 2400
     pyvips = vips()
     sides = []
     for pixels in (before, after):
-        image = pyvips.Image.new_from_array(np.ascontiguousarray(pixels))
-        image = image.copy(interpretation="rgb16" if pixels.dtype == np.uint16 else "srgb")
-        image = image.colourspace("srgb")
+        image = image_of(pixels).colourspace("srgb")
         # JPEG holds 65535 rows.
         sides.append(image.resize(min(1, width / 2 / image.width, 2**15 / image.height)))
     joined = sides[0].join(sides[1], "horizontal", shim=8, background=[255])
