@@ -15,9 +15,10 @@ PACKAGE = ROOT / "glsgn_plugins"
 
 LAYERS = (
     ("errors", "_renamed"),
-    ("archs", "degradations", "schema"),
+    ("archs", "degradations", "schema", "shards"),
     ("io",),
     ("losses", "data", "inference"),
+    ("training",),
     ("metrics", "pretrained", "compat"),
     ("basicsr", "mmagic", "spandrel"),
     ("cli",),

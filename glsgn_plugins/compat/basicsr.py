@@ -8,6 +8,7 @@ import sys
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def _alias_functional_tensor() -> None:
 
     module = types.ModuleType("torchvision.transforms.functional_tensor")
     module.__dict__["rgb_to_grayscale"] = rgb_to_grayscale
+    module.__spec__ = ModuleSpec(module.__name__, None)  # without one, find_spec raises
     sys.modules[module.__name__] = module
 
 
