@@ -11,9 +11,7 @@ load_from = "glsgn://rain"  # None trains from scratch
 
 model = dict(
     type="GLSGNRestorer",
-    generator=dict(  # glsgn_s, padded as the shipped weights, which it goes on from
-        type="GLSGN", widths=[16, 24, 32, 32], blocks=[1, 1, 1], padding_mode="replicate"
-    ),
+    generator=dict(type="GLSGN", widths=[16, 24, 32, 32], blocks=[1, 1, 1]),  # glsgn_s
     pixel_loss=dict(type="L1Loss", loss_weight=1.0, reduction="mean"),
     pathway_loss=dict(type="PathwayReconstructionLoss", loss_weight=0.25, criterion="l1"),
     data_preprocessor=dict(
