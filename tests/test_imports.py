@@ -19,7 +19,7 @@ LAYERS = (
     ("io",),
     ("losses", "data", "inference"),
     ("metrics", "pretrained", "compat"),
-    ("basicsr", "mmagic", "spandrel"),
+    ("app", "basicsr", "mmagic", "spandrel"),
     ("cli",),
 )
 """From the bottom to the top: a package imports those below, none beside it or above it."""

@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         check_region(args.region)
     photographs.vips()
     mask = None if args.mask is None else photographs.read_mask(args.mask)
-    device = _device(args.device)
+    device = device_named(args.device)
     jobs = _jobs(args.inputs, args.output)
     left = [job for job in jobs if args.overwrite or not job[1].exists()]
     if len(left) < len(jobs):
@@ -121,7 +121,12 @@ def run(args: argparse.Namespace) -> int:
         return INTERRUPTED
 
 
-def _device(name: str | None) -> torch.device:
+def device_named(name: str | None) -> torch.device:
+    """What ``--device`` says; ``None`` for a GPU if there is one.
+
+    Raises:
+        InputError: There is no such device here.
+    """
     mps = torch.backends.mps.is_available()
     found = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:
