@@ -17,6 +17,7 @@ from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference.colour import colours_of, restore_photograph
 from glsgn_plugins.io import formats, photographs
 from glsgn_plugins.io.headers import Header, check_header
+from glsgn_plugins.io.pretrained import OPTIONS
 from glsgn_plugins.io.weights import read_glsgn
 from glsgn_plugins.pretrained import list_pretrained, load_pretrained
 
@@ -81,7 +82,8 @@ class Service:
         self._nets: dict[str, GLSGN] = {}
         if weights is not None:
             self._nets[OWN] = self._placed(read_glsgn(weights))
-        self.tasks = (*self._nets, *list_pretrained())
+        shipped = list_pretrained()
+        self.tasks = (*self._nets, *(task for task in OPTIONS if task in shipped))
 
     def check(self, path: Path) -> Header:
         """Refuse an upload by its size and header, before its pixels are decoded.

@@ -140,12 +140,13 @@ def decode_jxl(path: Path, header: Header) -> Decoded:
             "system's libvips in place of pyvips-binary, or convert it to 16-bit TIFF"
         )
     try:
-        as_jpeg, about, content, icc, boxes = Decoder(num_threads=1)(path.read_bytes())
+        found = Decoder(num_threads=1)(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error}); check it") from None
     except (RuntimeError, ValueError) as error:
         said = str(error).splitlines()[0]
         raise InputError(f"{path}: damaged or no JPEG XL ({said}); copy it again") from None
+    as_jpeg, about, content, icc, boxes = found
     if as_jpeg:
         return _of_jpeg(path, bytes(content))
     if about.mode not in MODES:
@@ -153,11 +154,11 @@ def decode_jxl(path: Path, header: Header) -> Decoded:
     kind = np.uint16 if about.mode == "I;16" else np.uint8
     data = np.frombuffer(bytes(content), kind)
     data = data.reshape(about.height, about.width, MODES[about.mode])
-    found = {bytes(box.box_type): bytes(box.data) for box in boxes}
-    exif = found.get(b"Exif") or None
+    held = {bytes(box.box_type): bytes(box.data) for box in boxes}
+    exif = held.get(b"Exif") or None
     if exif is not None and exif[4:8] in (b"II*\0", b"MM\0*"):  # four bytes say where it begins
         exif = exif[4:]
-    return Decoded(data, exif, bytes(icc) if icc else None, found.get(b"xml "))
+    return Decoded(data, exif, bytes(icc) if icc else None, held.get(b"xml "))
 
 
 def _of_jpeg(path: Path, content: bytes) -> Decoded:

@@ -204,6 +204,7 @@ def test_a_4k_jpeg_from_end_to_end_in_a_browser(page, browser, tmp_path):
     started = peak(process)
     browser.locator("#upload input[type=file]").set_input_files(str(path))
     browser.get_by_text("JPEG, 3840x2160 pixels, 8 bits, RGB").wait_for(timeout=LONG)
+    browser.get_by_label("rain", exact=True).check()
     browser.get_by_role("button", name="Restore").click()
     browser.get_by_text("restoring").first.wait_for(timeout=LONG)
     screenshot(browser, "app_progress")
