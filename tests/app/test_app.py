@@ -287,7 +287,7 @@ def test_what_the_page_does_not_take_is_said_on_it(page, browser, tmp_path):
 @needs_gradio
 def test_several_people_wait_in_a_queue(page, browser, tmp_path):
     address, _, _ = page
-    windows = [browser, *(browser.context.new_page() for _ in range(2))]
+    windows = [browser, *(browser.context.browser.new_page() for _ in range(2))]
     for number, window in enumerate(windows):
         path = tmp_path / f"{number}.png"
         Image.fromarray(picture(64 + number, 96)).save(path)
