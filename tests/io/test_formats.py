@@ -82,6 +82,8 @@ def test_avif_keeps_profile_alpha_and_pixels(weights, tmp_path):
 def test_avif_of_ten_bits_has_white_where_it_was(weights, tmp_path, capsys):
     data = picture(*SIZE, dtype=np.uint16)
     data[:16] = 65535
+    if (pyvips.version(0), pyvips.version(1)) < (8, 15):
+        pytest.skip("libvips 8.14 dies of it")
     try:
         path = avif(tmp_path / "a.avif", data)
     except pyvips.Error as error:
