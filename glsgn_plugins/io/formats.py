@@ -30,6 +30,7 @@ WRITTEN = (*PLAIN, ".avif", ".jxl", ".exr")
 """Those that can be written, where this libvips and these packages can."""
 
 BMP_MISSING = "isn't read without Pillow: pip install 'glsgn-plugins[restore]'"
+AVIF_MISSING = "isn't read by this libvips: pip install 'pyvips[binary]', whose libvips does"
 LISTED = "JPEG, PNG, TIFF, WebP, BMP, AVIF, HEIC, JPEG XL, OpenEXR and raw files"
 
 
@@ -71,7 +72,8 @@ def decode(path: Path, header: Header) -> Decoded | None:
     if header.kind == "JPEG XL" and not has("jxlload"):
         return jxl.decode_jxl(path, header)
     if header.kind in ("HEIC", "AVIF") and not has("heifload"):
-        raise InputError(f"{path}: {header.kind} {heif.MISSING}")
+        missing = heif.MISSING if header.kind == "HEIC" else AVIF_MISSING
+        raise InputError(f"{path}: {header.kind} {missing}")
     return None
 
 
@@ -89,7 +91,7 @@ def lacking(suffix: str) -> str | None:
     if suffix == ".bmp" and not find_spec("PIL"):
         return BMP_MISSING
     if suffix == ".avif" and not has("heifload"):
-        return heif.MISSING
+        return AVIF_MISSING
     return None
 
 
