@@ -1,6 +1,6 @@
 # make demo: train on real photographs, restore an unseen one, show it.  make test: the tests.
-# make demo-mmagic: the demo through MMagic.
-# Both set up .venv first, from Python 3.11 and nothing else; later runs reuse it.
+# make demo-mmagic: the demo through MMagic.  make docs: the docs site.
+# All set up .venv first, from Python 3.11 and nothing else; later runs reuse it.
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -12,7 +12,7 @@ PERIOD := .venv-period
 PERIOD_PIP := $(PERIOD)/bin/python -m pip --disable-pip-version-check
 PERIOD_READY := $(PERIOD)/.ready
 
-.PHONY: demo demo-mmagic test lint test-period clean
+.PHONY: demo demo-mmagic test lint docs test-period clean
 
 demo: $(READY)
 	$(BIN)/python -W ignore examples/demo.py
@@ -28,6 +28,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The docs site, in site/; a warning or a link that leads nowhere stops it.
+docs: $(READY)
+	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 # BasicSR's build asks for torch, so torch comes first and BasicSR is built without isolation;
 # else pip fetches a second torch for the build alone.
@@ -53,4 +58,4 @@ $(PERIOD_READY): pyproject.toml constraints-period.txt
 	touch $@
 
 clean:
-	rm -rf demo experiments results tb_logger work_dirs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf site demo experiments results tb_logger work_dirs .pytest_cache .mypy_cache .ruff_cache

@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/fuzz.py [--files 2000] [--seed 0] [--only WORD]
 
-Images (of every kind in ``tests/pictures.py``), checkpoints and YAML are cut, overwritten, zeroed,
-doubled, renamed and mixed, and given to ``glsgn restore``, ``prepare``, ``preview``, ``synthesize``
-and ``convert``, and to ``basicsr train`` and ``test``. Each runs in a forked process of its own
-with a limit of time and of memory. Right is: exit code 0; or 1 or 2 with a line that says why; no
-traceback, no crash, no hang. The files of what went wrong are kept.
+Images (of every kind in ``tests/helpers/image_cases.py``), checkpoints and YAML are cut,
+overwritten, zeroed, doubled, renamed and mixed, and given to ``glsgn restore``, ``prepare``,
+``preview``, ``synthesize`` and ``convert``, and to ``basicsr train`` and ``test``. Each runs in a
+forked process of its own with a limit of time and of memory. Right is: exit code 0; or 1 or 2 with
+a line that says why; no traceback, no crash, no hang. The files of what went wrong are kept.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/helpers"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
 from image_cases import cases
 

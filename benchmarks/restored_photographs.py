@@ -44,8 +44,8 @@ def photographs_restored(common: dict[str, Any], args: argparse.Namespace) -> li
             tiled = one.replicate(-(-width // one.width), -(-height // one.height))
             tiled.crop(0, 0, width, height).write_to_file(str(folder / f"{size}.jpg"), Q=95)
             command = [str(Path(sys.executable).parent / "glsgn"), "restore", f"{size}.jpg", "out"]
-            given = str(Path(weights).resolve()) if Path(weights).is_file() else weights
-            command += ["--weights", given, "--device", args.device]
+            weights_path = str(Path(weights).resolve()) if Path(weights).is_file() else weights
+            command += ["--weights", weights_path, "--device", args.device]
             command += ["--amp", common["amp"]] if common["amp"] else []
             threads = {"OMP_NUM_THREADS": str(args.threads)} if args.threads else {}
             start = time.perf_counter()

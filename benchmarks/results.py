@@ -145,11 +145,11 @@ def restorer(net: nn.Module) -> Restorer:
 def networks_of(task: str, args: argparse.Namespace) -> dict[str, Restorer]:
     """What is compared, by name."""
     found: dict[str, Restorer] = {"input": lambda image: image}
-    given = dict(entry.split("=", 1) for entry in args.weights)
-    if task in given:
-        found[Path(given[task]).stem] = restorer(read_glsgn(given[task]))
-    elif task in shipped_tasks():
+    weights = dict(entry.split("=", 1) for entry in args.weights)
+    if task in shipped_tasks():
         found["shipped"] = restorer(load_pretrained(task))
+    if task in weights:
+        found[Path(weights[task]).stem] = restorer(read_glsgn(weights[task]))
     for name in args.networks:
         if name == "glsgn_s":
             net: nn.Module = read_glsgn(args.zoo / f"{name}_{task}.safetensors")
@@ -280,7 +280,7 @@ def main() -> None:
         nargs="+",
         default=[],
         metavar="TASK=FILE",
-        help="instead of the shipped ones",
+        help="beside the shipped ones",
     )
     parser.add_argument("--zoo", type=Path, default=Path("experiments/zoo"))
     parser.add_argument("--networks", nargs="+", choices=("glsgn_s", *PEERS), default=[])

@@ -35,9 +35,9 @@ def by_tiles(net: nn.Module, image: Tensor, side: int) -> Tensor:
             rows = mirrored(top - EDGE, side, height)
             cols = mirrored(left - EDGE, side, width)
             part = restore(net, image[:, :, rows][:, :, :, cols])
-            room = out[:, :, top : top + step, left : left + step]
+            target = out[:, :, top : top + step, left : left + step]
             part = part[:, :, EDGE:, EDGE:]
-            room.copy_(part[:, :, : room.shape[2], : room.shape[3]])
+            target.copy_(part[:, :, : target.shape[2], : target.shape[3]])
     return out
 
 

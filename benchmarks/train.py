@@ -90,9 +90,12 @@ def options(args: argparse.Namespace, model: str) -> dict[str, Any]:
     opt["logger"].update(print_freq=5, save_checkpoint_freq=10**9, use_tb_logger=False)
     train = opt["train"]
     train.update(total_iter=args.iterations, warmup_iter=-1, amp=args.amp)
-    if model == "SRModel":  # has neither of these
-        for key in ("amp", "grad_clip"):
+    if not args.workers:
+        opt["datasets"]["train"]["persistent_workers"] = False
+    if model == "SRModel":  # has none of these
+        for key in ("amp", "grad_clip", "compile"):
             del train[key]
+        del opt["datasets"]["train"]["as_bytes"]
         opt["network_g"]["return_pathways"] = True  # GLSGNModel sets it; GLSGNLoss needs it
         train["optim_g"]["type"] = "Adam"
     return opt

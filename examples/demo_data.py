@@ -1,4 +1,4 @@
-"""What both demos share: photographs, a set of misty rain made of them, scores and a picture.
+"""What both demos share: the set of misty rain, scores and a picture.
 
 Works in ``demo/`` of the current folder; what is there already is reused.
 """
@@ -6,7 +6,6 @@ Works in ``demo/`` of the current folder; what is there already is reused.
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,54 +16,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glsgn_plugins import load_pretrained, restore_array
-from glsgn_plugins.cli.glsgn import main as glsgn
+from glsgn_plugins.data import demo_set
+from glsgn_plugins.data.demo_set import (
+    DATA,
+    DEMO,
+    RAINS_PER_PHOTO,
+    SEED,
+    TRAIN_PHOTOS,
+    UNSEEN_PHOTO,
+    make_data,
+    photo,
+)
+from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.atomic import atomic_write_into
 
-DEMO = Path("demo")
-DATA = DEMO / "misty_rain"
+__all__ = [
+    "DATA",
+    "DEMO",
+    "RAINS_PER_PHOTO",
+    "SEED",
+    "TASK",
+    "TRAIN_PHOTOS",
+    "UNSEEN",
+    "UNSEEN_PHOTO",
+    "digest",
+    "make_data",
+    "photo",
+    "prepare",
+    "show",
+]
+
 TASK = "rain"
-
-# Photographs in scikit-image's wheel, which BasicSR requires. Neither coffee.png nor astronaut.png
-# is trained on, here or for the shipped weights.
-TRAIN_PHOTOS = ("chelsea.png", "rocket.jpg", "motorcycle_left.png")
-UNSEEN_PHOTO = "coffee.png"
 UNSEEN = Path(UNSEEN_PHOTO).stem
-RAINS_PER_PHOTO = 8
-VEIL = (0.02, 0.05)
-"""Of rain too far away to be seen as streaks: what the shipped weights have never been shown."""
-
-SEED = 2207
 
 
-def photo(name: str) -> Path:
-    """One of scikit-image's photographs."""
-    import skimage
-
-    path = Path(skimage.__file__).parent / "data" / name
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: not in this scikit-image; install scikit-image 0.20+")
-    return path
-
-
-def make_data(
-    folder: Path,
-    photos: tuple[str, ...] = TRAIN_PHOTOS,
-    veil: tuple[float, float] = VEIL,
-) -> None:
-    """``train`` and ``val``, each with ``lq`` and ``gt``, by ``glsgn synthesize``."""
-    for phase, names, rains in (
-        ("train", photos, RAINS_PER_PHOTO),
-        ("val", (UNSEEN_PHOTO,), 1),
-    ):
-        clean = folder / "clean" / phase
-        clean.mkdir(parents=True)
-        for name in names:
-            shutil.copyfile(photo(name), clean / name)
-        argv = ["synthesize", "rain", "--clean", str(clean), "--out", str(folder / phase)]
-        argv += ["--per-image", str(rains), "--seed", str(SEED), "--workers", "1"]
-        argv += ["--preset", "plain", "--range", "veil", *map(str, veil)]
-        if glsgn(argv):
-            sys.exit("demo: glsgn synthesize failed, see above")
+def prepare() -> None:
+    """The rain set in ``DATA``."""
+    try:
+        print(demo_set.prepare(), flush=True)
+    except InputError as error:
+        sys.exit(f"demo: {error}")
 
 
 def digest(*paths: Path) -> str:
@@ -73,16 +64,6 @@ def digest(*paths: Path) -> str:
     for path in paths:
         total.update(path.read_bytes())
     return total.hexdigest()
-
-
-def prepare() -> None:
-    """The rain set in ``DATA``, made in a scratch folder so that it is whole or absent."""
-    if DATA.is_dir():
-        print(f"Reusing the rain set in {DATA}", flush=True)
-        return
-    with atomic_write_into(DEMO) as scratch:
-        make_data(scratch / DATA.name)
-    print(f"Made a set of misty rain from {len(TRAIN_PHOTOS)} photographs in {DATA}", flush=True)
 
 
 Score = Callable[[NDArray[Any], NDArray[Any]], tuple[float, float]]

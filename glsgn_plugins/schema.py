@@ -73,7 +73,7 @@ def validate(schema: type[BaseModel], section: Any, place: str) -> None:
         place: Of the section in the file, with a dot at its end; or nothing.
 
     Raises:
-        InputError: As of :func:`check_keys`.
+        InputError: A key or value does not fit; names it, what was expected, what to do.
     """
     try:
         schema.model_validate(section)

@@ -27,6 +27,7 @@ model = dict(
 pairs = dict(type="UHDPairedDataset", layout="synthesized")
 train_dataloader = dict(
     num_workers=1,
+    pin_memory=False,
     dataset=dict(
         dataroot="demo/misty_rain/train", gt_size=128, crops_per_image=1, scene_share=0, **pairs
     ),
@@ -41,7 +42,7 @@ train_cfg = dict(type="IterBasedTrainLoop", max_iters=200, val_interval=100)
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=2e-4, weight_decay=0, betas=(0.9, 0.99)),
-    clip_grad=dict(max_norm=1.0, error_if_nonfinite=True),
+    clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = dict(type="CosineAnnealingLR", by_epoch=False, T_max=200, eta_min=1e-6)
 
@@ -50,7 +51,7 @@ default_hooks = dict(
     checkpoint=dict(interval=50),
 )
 custom_hooks = [
-    dict(type="EMAHook", momentum=0.01),
+    dict(type="EMAHook", ema_type="ForeachEMA", momentum=0.01),
     dict(type="BasicVisualizationHook", interval=1),
 ]
 log_processor = dict(window_size=50)

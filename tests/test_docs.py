@@ -1,5 +1,6 @@
 """Pages whose links lead somewhere, a README that comes to the point, a notebook that runs."""
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -7,7 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *DOCS,
+    ROOT / "comfyui/README.md",
+    ROOT / "glsgn_plugins/pretrained/README.md",
+]
+IMPORT = re.compile(r"(?:^|`)(?:from|import) (glsgn_plugins[.\w]*)(?: import ([\w, ]+))?", re.M)
+FILE = re.compile(
+    r"`((?:glsgn_plugins|benchmarks|tests|docs|examples|comfyui|basicsr_options|mmagic_configs)"
+    r"/[\w./]+)`"
+)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -17,7 +29,7 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", head).strip().lower().replace(" ", "-") for head in heads}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page):
     for link in LINK.findall(page.read_text(encoding="utf-8")):
         if link.startswith(("http://", "https://")):
@@ -27,6 +39,28 @@ def test_links_between_pages_lead_somewhere(page):
         assert file.exists(), link
         if anchor:
             assert anchor in anchors(file), link
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_pages_of_the_site_link_to_what_is_on_it(page):
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if not link.startswith(("http://", "https://")):
+            assert (page.parent / link.partition("#")[0]).resolve().is_relative_to(ROOT / "docs")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_pages_import_is_there(page):
+    for module, names in IMPORT.findall(page.read_text(encoding="utf-8")):
+        found = importlib.import_module(module)
+        for name in names.split(",") if names else ():
+            assert hasattr(found, name.strip()), f"{module} has no {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_pages_name_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    for name in FILE.findall(text):
+        assert (ROOT / name).exists() or f"`{name}` and the network that it measures" in text, name
 
 
 def test_the_readme_installs_and_runs_on_its_first_screen():
@@ -39,7 +73,7 @@ def test_the_readme_installs_and_runs_on_its_first_screen():
 
 def test_every_page_is_in_the_sites_navigation():
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    for page in (ROOT / "docs").glob("*.md"):
+    for page in DOCS:
         assert f": {page.name}\n" in site
 
 

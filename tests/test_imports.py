@@ -15,9 +15,10 @@ PACKAGE = ROOT / "glsgn_plugins"
 
 LAYERS = (
     ("errors", "_renamed"),
-    ("archs", "degradations", "schema"),
+    ("archs", "degradations", "schema", "shards"),
     ("io",),
     ("losses", "data", "inference"),
+    ("training",),
     ("metrics", "pretrained", "compat"),
     ("app", "basicsr", "mmagic", "spandrel"),
     ("cli",),
@@ -48,10 +49,15 @@ def imports(file, lazy):
         node = todo.pop()
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            # Relative ones from the package that holds the file, or a package's own __init__.
+            above = file.relative_to(ROOT).parts[: -node.level] if node.level else ()
+            source = ".".join([*above, *([node.module] if node.module else [])])
             for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                yield inner if inner in MODULES else node.module
+                inner = f"{source}.{alias.name}"
+                yield inner if inner in MODULES else source
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            yield from (arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant))
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue
         if lazy or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -61,6 +67,28 @@ def imports(file, lazy):
 def package_of(module):
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[0] == "glsgn_plugins" else None
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("from glsgn_plugins.cli import path", "glsgn_plugins.cli.path"),
+        ("from glsgn_plugins.cli.path import run", "glsgn_plugins.cli.path"),
+        ("from glsgn_plugins import cli", "glsgn_plugins.cli"),
+        ("import glsgn_plugins.cli.path as p", "glsgn_plugins.cli.path"),
+        ("from ..cli import path", "glsgn_plugins.cli.path"),
+        ("from . import headers", "glsgn_plugins.io.headers"),
+        ("from .headers import Header", "glsgn_plugins.io.headers"),
+        ("importlib.import_module('glsgn_plugins.cli')", "glsgn_plugins.cli"),
+    ],
+)
+def test_no_way_to_import_is_overlooked(line, found, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    file = tmp_path / "glsgn_plugins/io/some.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"def work():\n    try:\n        {line}\n    finally:\n        pass\n")
+    assert list(imports(file, lazy=True)) == [found]
+    assert not list(imports(file, lazy=False))
 
 
 def test_every_package_has_its_layer():
@@ -116,7 +144,7 @@ def test_what_imports_upwards_does_so_within_functions():
 
 
 def test_no_module_is_longer_than_one_reads_in_a_sitting():
-    folders = (PACKAGE, ROOT / "examples", ROOT / "benchmarks")
+    folders = (PACKAGE, ROOT / "examples", ROOT / "benchmarks", ROOT / "comfyui")
     for file in (file for folder in folders for file in folder.rglob("*.py")):
         assert len(file.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, file
 
@@ -135,6 +163,29 @@ def test_old_names_are_the_new_modules_and_say_so():
     assert old is importlib.import_module("glsgn_plugins.cli.dataset_arguments")
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("glsgn_plugins.no_such_thing")
+
+
+def test_names_within_renamed_modules_are_the_new_ones_and_say_so():
+    for within, names in _renamed.RENAMED_WITHIN.items():
+        old = next(o for o, new in _renamed.RENAMED.items() if new == within)
+        module = importlib.import_module(f"glsgn_plugins.{old}")
+        for name, new in names.items():
+            with pytest.warns(DeprecationWarning, match=f"{name} is now glsgn_plugins.{new};"):
+                found = getattr(module, name)
+            holder, _, own = f"glsgn_plugins.{new}".rpartition(".")
+            assert found is getattr(importlib.import_module(holder), own)
+        with pytest.raises(AttributeError, match="no attribute 'no_such_thing'"):
+            _ = module.no_such_thing
+
+
+@pytest.mark.parametrize("old", _renamed.OUTSIDE)
+def test_what_left_the_package_says_where_it_is(old):
+    done = subprocess.run(
+        [sys.executable, "-m", f"glsgn_plugins.{old}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"the repository has it as {_renamed.OUTSIDE[old]}" in done.stderr
+    assert (ROOT / _renamed.OUTSIDE[old]).is_file()
 
 
 def test_an_old_name_runs_as_a_command():

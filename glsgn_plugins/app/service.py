@@ -189,6 +189,5 @@ def _by_name(error: InputError, path: Path) -> InputError:
 
 
 def _preview(path: Path, pixels: np.ndarray) -> None:
-    image = photographs.vips().Image.new_from_array(np.ascontiguousarray(pixels))
-    image = image.copy(interpretation="rgb16" if pixels.dtype == np.uint16 else "srgb")
-    image.colourspace("srgb").write_to_file(str(path), Q=95, subsample_mode="off")
+    image = photographs.image_of(pixels).colourspace("srgb")
+    image.write_to_file(str(path), Q=95, subsample_mode="off")

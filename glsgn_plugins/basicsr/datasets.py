@@ -12,6 +12,7 @@ from basicsr.utils.registry import DATASET_REGISTRY
 
 from glsgn_plugins.data import datasets
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.schema import wrong_type
 
 LOADER_KEYS = (
     "name",
@@ -32,12 +33,17 @@ LOADER_KEYS = (
 class FromOptions:
     """Mixed into a dataset: builds it from BasicSR's options, and keeps them as BasicSR wants.
 
+    With ``as_bytes: true`` samples stay uint8, for models that convert them on the device.
+
     Raises:
         InputError: A key doesn't exist or is missing; or as of the dataset.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
         options = {key: value for key, value in opt.items() if key not in LOADER_KEYS}
+        as_bytes = options.pop("as_bytes", False)
+        if not isinstance(as_bytes, bool):
+            raise wrong_type("as_bytes", as_bytes, "true or false")
         made = datasets.arguments(super().__init__, options, opt["type"])
         if opt.get("scale", 1) != 1:
             raise InputError(f"scale: {opt['scale']}, but {opt['type']} has inputs of equal size")
@@ -45,6 +51,7 @@ class FromOptions:
             raise InputError(f"{opt['type']} lacks 'gt_size', the training crop in pixels")
         super().__init__(**made)
         self.opt = opt
+        self.as_bytes = as_bytes
 
 
 @DATASET_REGISTRY.register()

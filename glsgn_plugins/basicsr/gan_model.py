@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import torch
 from basicsr.archs import build_network
 from basicsr.losses import build_loss
 from basicsr.utils.registry import MODEL_REGISTRY
@@ -13,6 +12,7 @@ from torch import Tensor
 from glsgn_plugins.archs.glsgn import PATHWAY_SCALES, PathwayOutputs
 from glsgn_plugins.basicsr.model import GLSGNModel
 from glsgn_plugins.losses.reconstruction import at_scale
+from glsgn_plugins.training import FiniteWatch
 
 
 @MODEL_REGISTRY.register()
@@ -39,6 +39,7 @@ class GLSGNGANModel(GLSGNModel):
             self.load_network(self.net_d, path, self.opt["path"].get("strict_load_d", True))
         self.net_d.train()
         self.cri_gan = build_loss(options["gan_opt"]).to(self.device)
+        self.watch_d = FiniteWatch()
         self.global_weight = options.get("gan_global_weight", 0)
         super().init_training_settings()
 
@@ -81,11 +82,17 @@ class GLSGNGANModel(GLSGNModel):
                 loss = weight * self.cri_gan(score, is_real, is_disc=True)
                 loss.backward()
                 terms[f"l_d_{kind}{name}"] = loss.detach()
-        self._stop_unless_finite(current_iter, terms, torch.stack(list(terms.values())).sum())
+        self.watch_d.see(current_iter, terms)
         self.optimizer_d.step()
-        self.log_dict.update(self.reduce_loss_dict(terms))
+        self.log_dict.update(terms)
+
+    def _stop_unless_finite(self, watch: FiniteWatch) -> None:
+        """Neither the generator's losses nor the discriminator's."""
+        super()._stop_unless_finite(watch)
+        super()._stop_unless_finite(self.watch_d)
 
     def save(self, epoch: int, current_iter: int) -> None:
         """The discriminator first: a training state is written when all it needs is there."""
+        self._stop_unless_finite(self.watch)
         self.save_network(self.net_d, "net_d", current_iter)
         super().save(epoch, current_iter)

@@ -18,6 +18,15 @@ from glsgn_plugins.basicsr.tiled_model import TiledSRModel
 from glsgn_plugins.errors import InputError, NonFiniteLossError, unknown_name
 from glsgn_plugins.inference import AMP_TYPES
 from glsgn_plugins.losses import loss_terms
+from glsgn_plugins.training import (
+    FiniteWatch,
+    as_it_is,
+    compile_forward,
+    compiler,
+    fastest,
+    move_weights,
+    to_device,
+)
 
 
 def amp_type(name: str | None) -> torch.dtype | None:
@@ -43,12 +52,17 @@ class GLSGNModel(TiledSRModel):
     - ``amp``: ``bf16``, ``fp16`` (GPU only) or ``~``. Losses are computed in float32 all the same,
       validation is not affected.
     - ``grad_clip``: largest norm of all gradients together, or ``~``.
-    - ``optim_g: type``: any optimiser of ``torch.optim``.
+    - ``optim_g: type``: any optimiser of ``torch.optim``; fused on a GPU where torch has that.
+    - ``compile``: ``true``, or a backend of ``torch.compile``: the network's forward and backward
+      are compiled, as one graph. Validation runs the network as it is.
+
+    No step waits for the device: losses are read when they are logged.
 
     Raises:
         InputError: An option above can't be used.
-        NonFiniteLossError: In training, when the loss or a gradient is no longer finite. The
-            weights are those before that iteration, and no checkpoint was touched.
+        NonFiniteLossError: In training, when the loss or a gradient was no longer finite: at the
+            next line of the log, and before anything is saved or validated. The last checkpoint is
+            from before that iteration.
     """
 
     TRAIN_KEYS = frozenset(
@@ -57,7 +71,7 @@ class GLSGNModel(TiledSRModel):
             *("ema_decay", "optim_g", "scheduler", "total_iter", "warmup_iter"),
             *("pixel_opt", "perceptual_opt"),
             # and this model's own.
-            *("pathway_opt", "amp", "grad_clip"),
+            *("pathway_opt", "amp", "grad_clip", "compile"),
         }
     )
     """Every option there is under ``train``."""
@@ -85,23 +99,50 @@ class GLSGNModel(TiledSRModel):
         self.grad_clip = options.get("grad_clip") or float("inf")
         pathway_opt = options.get("pathway_opt")
         self.cri_pathway = build_loss(pathway_opt).to(self.device) if pathway_opt else None
+        self.watch = FiniteWatch()
+        backend = compiler(options.get("compile"), "train.compile")
+        if backend is not None and isinstance(self.net_g, torch.nn.DataParallel):
+            raise InputError(
+                "train.compile: DataParallel copies the network at each step; start a process for "
+                "each GPU by torchrun, or set num_gpu: 1"
+            )
+        compile_forward(self.get_bare_model(self.net_g), backend)
         super().init_training_settings()
+        if self.ema_decay > 0:  # in the format of net_g's, of which it is the average
+            self.net_g_ema.to(memory_format=torch.channels_last)
 
     def model_to_device(self, net: torch.nn.Module) -> torch.nn.Module:
         """Channels-last, in which convolutions of few channels are faster on CPUs and on GPUs."""
         return super().model_to_device(net.to(memory_format=torch.channels_last))
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        """``lq`` and ``gt``: ``(N, 3, H, W)``, RGB in [0, 1]."""
-        super().feed_data(data)
-        if not self.validating:  # the tester takes what it needs of an image
-            self.lq = self.lq.contiguous(memory_format=torch.channels_last)
+        """``lq`` and ``gt``: ``(N, 3, H, W)``, RGB in [0, 1] or uint8."""
+        if self.validating:  # the tester takes what it needs of an image
+            super().feed_data(data)
+        else:
+            self.lq, self.gt = (to_device(data[key], self.device) for key in ("lq", "gt"))
+
+    def test(self) -> None:
+        """As of ``TiledSRModel``."""
+        with as_it_is(self.get_bare_model(self.net_g)):
+            super().test()
 
     def get_optimizer(
         self, optim_type: str, params: list[Tensor], lr: float, **kwargs: Any
     ) -> torch.optim.Optimizer:
         """Any optimiser of ``torch.optim`` by name, where BasicSR has Adam alone."""
-        return getattr(torch.optim, optim_type)(params, lr, **kwargs)
+        kind = getattr(torch.optim, optim_type)
+        return kind(params, lr, **fastest(kind, kwargs, self.device.type))
+
+    def model_ema(self, decay: float = 0.999) -> None:
+        """As BasicSR's, of all weights at once."""
+        weights = dict(self.get_bare_model(self.net_g).named_parameters())
+        averages = dict(self.net_g_ema.named_parameters())
+        move_weights(
+            [average.data for average in averages.values()],
+            [weights[name].data for name in averages],
+            decay,
+        )
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.amp_type is None:
@@ -121,7 +162,7 @@ class GLSGNModel(TiledSRModel):
         return terms
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """One step: forward, every loss term, backward, clip, check, update."""
+        """One step: forward, every loss term, backward, clip, update; nothing of it is read."""
         self.optimizer_g.zero_grad()
         with self._autocast():
             outputs = self.net_g(self.lq)
@@ -133,36 +174,49 @@ class GLSGNModel(TiledSRModel):
         if self.scaler is None:
             total.backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.grad_clip)
-            self._stop_unless_finite(current_iter, terms, total, norm)
+            self.watch.see(current_iter, terms, total, norm)
             self.optimizer_g.step()
         else:
             self.scaler.scale(total).backward()
             self.scaler.unscale_(self.optimizer_g)
             torch.nn.utils.clip_grad_norm_(parameters, self.grad_clip)
             # Gradients beyond float16's range are the scaler's business: it skips such a step.
-            self._stop_unless_finite(current_iter, terms, total)
+            self.watch.see(current_iter, terms, total)
             self.scaler.step(self.optimizer_g)
             self.scaler.update()
 
-        self.log_dict = self.reduce_loss_dict(terms)
+        self.log_dict = self.reduce_loss_dict(terms)  # which leaves them on the device
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 
-    def _stop_unless_finite(
-        self, current_iter: int, terms: dict[str, Tensor], *checked: Tensor
-    ) -> None:
-        """Before the update, so that neither weights nor a later checkpoint are spoilt."""
-        if torch.isfinite(torch.stack([value.detach() for value in checked])).all():
+    def get_current_log(self) -> dict[str, float]:
+        """Each term's value in the last step, the mean of all ranks."""
+        self._stop_unless_finite(self.watch)
+        return dict(super().get_current_log())
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """As BasicSR's, of weights that are good."""
+        self._stop_unless_finite(self.watch)
+        super().save(epoch, current_iter)
+
+    def validation(self, *args: Any, **kwargs: Any) -> None:
+        """As BasicSR's; in training of weights that are good."""
+        if self.is_train:
+            self._stop_unless_finite(self.watch)
+        super().validation(*args, **kwargs)
+
+    def _stop_unless_finite(self, watch: FiniteWatch) -> None:
+        """Before anything is saved, so that the last checkpoint is a good one."""
+        spoilt = watch.read()
+        if spoilt is None:
             return
-        bad = [name for name, value in terms.items() if not torch.isfinite(value)]
-        values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
         states = Path(self.opt["path"]["training_states"]).glob("*.state")
         iterations = sorted(int(p.stem) for p in states)
         kept = f"iteration {iterations[-1]} is kept" if iterations else "none was saved yet"
         raise NonFiniteLossError(
-            f"iteration {current_iter}: not finite: {', '.join(bad) or 'the gradient'} ({values}). "
-            f"The last good checkpoint, {kept}. Lower train.optim_g.lr, set train.grad_clip, or "
-            "use train.amp: bf16 or ~ in place of fp16; then --auto_resume"
+            f"iteration {spoilt.step}: not finite: {', '.join(spoilt.bad) or 'the gradient'} "
+            f"({spoilt.values}). The last good checkpoint, {kept}. Lower train.optim_g.lr, set "
+            "train.grad_clip, or use train.amp: bf16 or ~ in place of fp16; then --auto_resume"
         )
 
     @contextmanager

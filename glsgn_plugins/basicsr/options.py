@@ -51,8 +51,9 @@ from glsgn_plugins.io.files import equal_names
 from glsgn_plugins.io.pretrained import is_shipped, weights_file
 from glsgn_plugins.io.weights import check_fits, read_weights
 from glsgn_plugins.schema import check_names, validate, wrong_type
+from glsgn_plugins.training import compiler
 
-SR_TRAIN_KEYS = GLSGNModel.TRAIN_KEYS - {"pathway_opt", "amp", "grad_clip"}
+SR_TRAIN_KEYS = GLSGNModel.TRAIN_KEYS - {"pathway_opt", "amp", "grad_clip", "compile"}
 SCHEDULERS = ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR")
 
 
@@ -111,6 +112,11 @@ def check_options(opt: Options, train: bool) -> None:
         raise InputError("the options lack 'val.suffix', which save_img needs; ~ for none")
     for phase, dataset in opt["datasets"].items():
         training = train and phase == "train"
+        if dataset.get("as_bytes") and not (training and issubclass(model, GLSGNModel)):
+            raise InputError(
+                f"datasets.{phase}.as_bytes: only GLSGNModel converts bytes, in training; leave it "
+                "out"
+            )
         paths = _check_dataset(phase, dataset, training, ours)
         if training and paths is not None:
             _check_batches(opt, len(paths))
@@ -246,6 +252,7 @@ def _check_train(opt: Options, model: type[Any]) -> None:
             raise InputError("train: expected a loss, pixel_opt or perceptual_opt; found neither")
     if ours:
         amp_type(train.get("amp"))
+        compiler(train.get("compile"), "train.compile")
     adversarial = issubclass(model, GLSGNGANModel)
     if adversarial and "network_d" not in opt:
         raise InputError(f"the options lack 'network_d', the discriminator of {model.__name__}")

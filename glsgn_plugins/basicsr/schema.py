@@ -142,6 +142,7 @@ class Train(Open):
     optim_d: Options | None = None
     scheduler: Options | None = None
     grad_clip: Annotated[float, Field(gt=0)] | None = None
+    compile: bool | str | None = None
     gan_global_weight: Annotated[float, Field(ge=0)] = 0
     pixel_opt: Loss | None = None
     pathway_opt: Loss | None = None

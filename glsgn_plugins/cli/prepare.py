@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glsgn_plugins.cli.dataset_arguments import add_set, find_set
+from glsgn_plugins.cli.shards import add_shard
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.files import left_out, walk
 
 if TYPE_CHECKING:
     from glsgn_plugins.data.checks import PairReport
+    from glsgn_plugins.data.layouts import Pair
+    from glsgn_plugins.data.shares import Lines
 
 
 def add_to(commands: Any) -> None:
@@ -30,6 +33,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--sub-images", type=int, metavar="SIZE", help="cut into squares")
     parser.add_argument("--step", type=int, metavar="PIXELS", help="between them; SIZE / 2")
     parser.add_argument("--lmdb", action="store_true", help="write lq.lmdb and gt.lmdb")
+    add_shard(parser)
     parser.set_defaults(run=run)
 
 
@@ -40,6 +44,11 @@ def run(args: argparse.Namespace) -> int:
     for name in ("workers", "sub_images", "step"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise InputError(f"--{name.replace('_', '-')}: expected 1 or more")
+    if args.lmdb and not args.shard.whole:
+        raise InputError(
+            "--lmdb: a database has one writer; leave out --shard, or cut sub-images by shards and "
+            "write the database of them afterwards"
+        )
     layout, splits = find_set(args)
     if len(splits) > 1 and args.out is not None:
         raise InputError(
@@ -52,8 +61,9 @@ def run(args: argparse.Namespace) -> int:
 def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: Any) -> int:
     from tqdm import tqdm
 
-    from glsgn_plugins.data.checks import inspect_pairs, problems_across_pairs
+    from glsgn_plugins.data.checks import inspect_pairs
     from glsgn_plugins.data.layouts import LAYOUTS
+    from glsgn_plugins.data.shares import forget_notes, leave_notes, notes_of_all, stamp
     from glsgn_plugins.io.images import EXTENSIONS
 
     crop_gt = layout is not None and LAYOUTS[layout].crop_gt
@@ -61,8 +71,62 @@ def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: 
     print(f"{args.folder}: {len(pairing.pairs)} pairs ({what})")
     if others := left_out(walk(args.folder), EXTENSIONS):
         print(f"  {others}")
-    looked = inspect_pairs(pairing.pairs, crop_gt, args.workers)
-    seen = list(tqdm(looked, desc="Checking", unit="pair", total=len(pairing.pairs)))
+    own = args.shard.take(pairing.pairs)
+    notes = args.out or args.folder
+    if not args.shard.whole:
+        forget_notes(notes, args.shard)
+    looked = inspect_pairs(own, crop_gt, args.workers)
+    seen = list(tqdm(looked, desc="Checking", unit="pair", total=len(own)))
+    if args.shard.whole:
+        return _conclude(args, layout, split, pairing, seen)
+    lines = _cut(args, seen, pairing.pairs, crop_gt) if args.sub_images else {}
+    for problem in (line for one in seen for line in one.problems):
+        print(f"  {problem}")
+    run = {"split": split, "size": args.sub_images, "step": args.step}
+    run["pairs"] = stamp(pairing.pairs)
+    leave_notes(notes, run, args.shard, seen, lines)
+    wrong = any(one.problems for one in seen)
+    print(f"shard {args.shard}: {len(seen)} pairs are looked at")
+    found = notes_of_all(notes, run, args.shard.total, pairing.pairs)
+    if found is None:
+        print("the shard that finishes last compares all pairs and writes the set's files")
+        return 1 if wrong else 0
+    code = _conclude(args, layout, split, pairing, *found)
+    forget_notes(notes)
+    return max(code, int(wrong))
+
+
+def _cut(
+    args: argparse.Namespace, seen: list[PairReport], pairs: list[Pair], crop_gt: bool
+) -> dict[Pair, Lines]:
+    """The names and shapes of each pair's sub-images, which are written."""
+    from tqdm import tqdm
+
+    from glsgn_plugins.data.prepare import sub_images, unique_stems
+
+    right = [one for one in seen if not one.problems]
+    step = args.step or max(1, args.sub_images // 2)
+    stems = dict(zip(pairs, unique_stems(pairs)))
+    cut = sub_images(right, stems, args.out, args.sub_images, step, crop_gt)
+    made = tqdm(cut, desc="Cutting", unit="pair", total=len(right))
+    return {one.pair: lines for one, lines in zip(right, made)}
+
+
+def _conclude(
+    args: argparse.Namespace,
+    layout: str | None,
+    split: str,
+    pairing: Any,
+    seen: list[PairReport],
+    lines: dict[Pair, Lines] | None = None,
+) -> int:
+    """Say what is wrong with all pairs, and write the set's files.
+
+    ``lines`` are those of sub-images that shards have cut already.
+    """
+    from glsgn_plugins.data.checks import problems_across_pairs
+    from glsgn_plugins.data.layouts import LAYOUTS
+
     problems = [*pairing.problems(), *(line for one in seen for line in one.problems)]
     problems += problems_across_pairs(seen)
     for problem in problems:
@@ -70,7 +134,10 @@ def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: 
     right = [one for one in seen if not one.problems]
     print(f"{len(right)} pairs are right, {len(problems)} problems")
     if right:
-        _write(args, layout, split, right, crop_gt)
+        crop_gt = layout is not None and LAYOUTS[layout].crop_gt
+        if args.sub_images and lines is None:
+            lines = _cut(args, seen, pairing.pairs, crop_gt)
+        _write(args, layout, split, right, lines or {}, crop_gt)
     return 1 if problems else 0
 
 
@@ -79,24 +146,20 @@ def _write(
     layout: str | None,
     split: str,
     right: list[PairReport],
+    lines: dict[Pair, Lines],
     crop_gt: bool,
 ) -> None:
     from tqdm import tqdm
 
     from glsgn_plugins.data.layouts import Pair
-    from glsgn_plugins.data.prepare import one_to_one, sub_images, write_lmdb, write_meta_info
+    from glsgn_plugins.data.prepare import one_to_one, remove_stale, write_lmdb, write_meta_info
 
     pairs = [one.pair for one in right]
     if args.sub_images:
-        step = args.step or max(1, args.sub_images // 2)
-        cut = sub_images(right, args.out, args.sub_images, step, crop_gt)
-        lines = [
-            line
-            for some in tqdm(cut, desc="Cutting", unit="pair", total=len(right))
-            for line in some
-        ]
-        pairs = [Pair(args.out / "lq" / name, args.out / "gt" / name) for name, _ in lines]
-        write_meta_info(args.out / "meta_info.txt", lines)
+        squares = [line for pair in pairs for line in lines[pair]]
+        remove_stale(args.out, (name for name, _ in squares))
+        pairs = [Pair(args.out / "lq" / name, args.out / "gt" / name) for name, _ in squares]
+        write_meta_info(args.out / "meta_info.txt", squares)
         _show("PairedImageDataset", args.out / "lq", args.out / "gt", args.out / "meta_info.txt")
     elif one_to_one(pairs):
         name = f"meta_info_{split}.txt"

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from glsgn_plugins.archs.glsgn import GLSGN
+from glsgn_plugins.cli.shards import add_shard
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference import (
     AMP_TYPES,
@@ -95,6 +96,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--compare", action="store_true", help="write NAME_compare.jpg, both in one"
     )
     parser.add_argument("--overwrite", action="store_true", help="make anew what is in OUT already")
+    add_shard(parser)
     parser.set_defaults(run=run)
 
 
@@ -108,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     photographs.vips()
     mask = None if args.mask is None else photographs.read_mask(args.mask)
     device = device_named(args.device)
-    jobs = _jobs(args.inputs, args.output)
+    jobs = args.shard.take(_jobs(args.inputs, args.output))
     left = [job for job in jobs if args.overwrite or not job[1].exists()]
     if len(left) < len(jobs):
         print(f"{len(jobs) - len(left)} of {len(jobs)} are in {args.output} already")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from glsgn_plugins.cli.shards import add_shard
 from glsgn_plugins.errors import InputError
 
 
@@ -67,6 +68,7 @@ def add_to(commands: Any) -> None:
         metavar=("NAME", "SHARE"),
         help="how many of the pairs have something, 0 to 1, e.g. --share identity 0",
     )
+    add_shard(parser)
     parser.set_defaults(run=run)
 
 
@@ -101,7 +103,8 @@ def run(args: argparse.Namespace) -> int:
     """Make the set; exit code 1 where photographs had to be left out."""
     from tqdm import tqdm
 
-    from glsgn_plugins.data.generate import Settings, generate_set, plan
+    from glsgn_plugins.data.generate import generate_set, plan
+    from glsgn_plugins.data.set_records import METADATA, Settings
 
     for name in ("per_image", "workers"):
         if getattr(args, name) < 1:
@@ -123,15 +126,18 @@ def run(args: argparse.Namespace) -> int:
         depth=args.depth,
         layout=args.layout,
     )
-    count = len(plan(settings.synthesis()))
+    count = len(args.shard.take(plan(settings.synthesis())))
     problems = []
-    work = generate_set(args.out, settings, args.workers)
+    work = generate_set(args.out, settings, args.workers, args.shard)
     for problem in tqdm(work, total=count, desc=f"Making {args.degradation}", unit="photograph"):
         if problem is not None:
             problems.append(problem)
             tqdm.write(f"left out: {problem}", file=sys.stderr)
     pairs = (count - len(problems)) * args.per_image
-    print(f"{args.out}: {pairs} pairs of {count - len(problems)} photographs")
+    part = "" if args.shard.whole else f", shard {args.shard}"
+    print(f"{args.out}: {pairs} pairs of {count - len(problems)} photographs{part}")
+    if not (args.out / METADATA).is_file():
+        print(f"{METADATA} is written by the shard that finishes last")
     if problems:
         print(f"{len(problems)} photographs were left out, see above", file=sys.stderr)
     return 1 if problems else 0

@@ -6,11 +6,32 @@ nothing. ``glsgn doctor`` prints them with their state.
 
 from __future__ import annotations
 
-from glsgn_plugins.compat import basicsr, basicsr_training, mmagic, mmengine, mmengine_runner
+from glsgn_plugins.compat import (
+    basicsr,
+    basicsr_training,
+    basicsr_waiting,
+    mmagic,
+    mmengine,
+    mmengine_runner,
+    mmengine_waiting,
+    slurm,
+)
 from glsgn_plugins.compat.patch import Patch, apply, installed, is_applied, release, require
 
-BASICSR_PATCHES = (*basicsr.BEFORE, *basicsr.AFTER, *basicsr_training.AFTER)
-MMAGIC_PATCHES = (*mmagic.BEFORE, *mmengine.AFTER, *mmengine_runner.AFTER)
+BASICSR_PATCHES = (
+    *basicsr.BEFORE,
+    *basicsr.AFTER,
+    *basicsr_training.AFTER,
+    *basicsr_waiting.AFTER,
+    *slurm.BASICSR,
+)
+MMAGIC_PATCHES = (
+    *mmagic.BEFORE,
+    *mmengine.AFTER,
+    *mmengine_runner.AFTER,
+    *mmengine_waiting.AFTER,
+    *slurm.MMENGINE,
+)
 ALL_PATCHES = (*BASICSR_PATCHES, *MMAGIC_PATCHES)
 
 

@@ -1,4 +1,4 @@
-"""Patches for BasicSR: its import, checkpoints, ranks and draws."""
+"""Patches for BasicSR: its import, checkpoints, ranks and sampler."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def _alias_functional_tensor() -> None:
 
     module = types.ModuleType("torchvision.transforms.functional_tensor")
     module.__dict__["rgb_to_grayscale"] = rgb_to_grayscale
+    module.__spec__ = ModuleSpec(module.__name__, None)  # without one, find_spec raises
     sys.modules[module.__name__] = module
 
 
@@ -229,19 +231,19 @@ def _patch_cpu_ranks() -> None:
     BaseModel.model_to_device = model_to_device
 
 
-def _patch_draws() -> None:
+def _patch_sampler() -> None:
     from basicsr.data.data_sampler import EnlargedSampler
 
     plain = EnlargedSampler.__iter__
 
     @functools.wraps(plain)
-    def draws(self: Any) -> Iterator[int]:
+    def numbered_indices(self: Any) -> Iterator[int]:
         indices = plain(self)
         if not is_ours(self.dataset):
             return indices
         return numbered(indices, self.epoch, self.rank, self.num_replicas)
 
-    EnlargedSampler.__iter__ = draws
+    EnlargedSampler.__iter__ = numbered_indices
 
 
 BEFORE = (
@@ -292,12 +294,12 @@ AFTER = (
         apply=_patch_cpu_ranks,
     ),
     Patch(
-        "numbered draws",
+        "sampler",
         symptom="random crops and degradations repeat each epoch, and change with the workers",
         cause="worker_init_fn seeds every epoch alike; EnlargedSampler's indices don't tell the "
         "epoch, nor the repeats of dataset_enlarge_ratio, to the dataset",
         versions="basicsr <= 1.4.2, for the datasets of glsgn_plugins",
         needed=lambda: True,
-        apply=_patch_draws,
+        apply=_patch_sampler,
     ),
 )

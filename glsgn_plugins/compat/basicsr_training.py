@@ -14,8 +14,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from glsgn_plugins.compat.patch import Patch
-from glsgn_plugins.compat.schedules import BY_VERSION, changed_entries, settings_of
+from glsgn_plugins.compat.schedules import (
+    BY_VERSION,
+    changed_entries,
+    keep_implementation,
+    settings_of,
+)
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.atomic import atomic_write
 
@@ -31,6 +38,8 @@ def _patch_length() -> None:
 
     @functools.wraps(make_loaders)
     def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> tuple[Any, ...]:
+        if not torch.cuda.is_available():  # torch would warn in each epoch
+            opt["datasets"]["train"]["pin_memory"] = False
         loader, sampler, val_loaders, _, total = make_loaders(opt, logger)
         batches = len(loader)
         if not batches:
@@ -100,6 +109,8 @@ def _patch_schedules() -> None:
         schedulers = [s for s in self.schedulers if hasattr(s, "last_epoch")]
         asked = [dict(s.state_dict()) for s in schedulers]
         saved = [dict(state) for state in resume_state["schedulers"] if "last_epoch" in state]
+        for optimizer, state in zip(self.optimizers, resume_state["optimizers"]):
+            keep_implementation(optimizer, state)
         try:
             plain(self, resume_state)
         except ValueError as error:  # of an optimiser, for groups of another size

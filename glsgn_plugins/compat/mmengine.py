@@ -1,4 +1,4 @@
-"""Patches for MMEngine: checkpoints, resuming, ranks, draws and messages."""
+"""Patches for MMEngine: checkpoints, resuming, ranks, sampler and messages."""
 
 from __future__ import annotations
 
@@ -147,19 +147,19 @@ def _patch_tracebacks() -> None:
     sys.excepthook = one_line
 
 
-def _patch_mmengine_draws() -> None:
+def _patch_mmengine_sampler() -> None:
     from mmengine.dataset import InfiniteSampler
 
     plain = InfiniteSampler.__iter__
 
     @functools.wraps(plain)
-    def draws(self: Any) -> Iterator[int]:
+    def numbered_indices(self: Any) -> Iterator[int]:
         if not is_ours(self.dataset):
             return plain(self)
         indices = numbered(plain(self), 0, self.rank, self.world_size)
         return islice(indices, getattr(self, "trained_on", 0), None)
 
-    InfiniteSampler.__iter__ = draws
+    InfiniteSampler.__iter__ = numbered_indices
 
 
 class _Advanced:
@@ -238,12 +238,12 @@ AFTER = (
         apply=_patch_tracebacks,
     ),
     Patch(
-        "numbered draws in mmengine",
+        "sampler in mmengine",
         symptom="random crops and degradations change with the number of workers",
         cause="InfiniteSampler's indices don't tell the dataset for which time they are asked",
         versions="mmengine <= 0.10.7, for the datasets of glsgn_plugins",
         needed=lambda: True,
-        apply=_patch_mmengine_draws,
+        apply=_patch_mmengine_sampler,
     ),
     Patch(
         "resume without decoding in mmengine",

@@ -12,7 +12,12 @@ import torch
 
 from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.compat.patch import Patch, is_ours
-from glsgn_plugins.compat.schedules import BY_VERSION, changed_entries, settings_of
+from glsgn_plugins.compat.schedules import (
+    BY_VERSION,
+    changed_entries,
+    keep_implementation,
+    settings_of,
+)
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.weights import Found, check_fits, of_generator, options_of, states_of
 
@@ -55,6 +60,12 @@ def _patch_fitting() -> None:
         with loaded_into(self.model):
             checkpoint = load_here(self, *args, **kwargs)
         self._saved_schedules = checkpoint.get("param_schedulers")
+        optimizer = getattr(self.optim_wrapper, "optimizer", None)
+        state = checkpoint.get("optimizer")
+        # Where nothing is built yet, optim_wrapper is a config, whose keys are attributes.
+        built = isinstance(optimizer, torch.optim.Optimizer)
+        if built and isinstance(state, dict) and "param_groups" in state:
+            keep_implementation(optimizer, state)
         return checkpoint
 
     loading._load_checkpoint = runner._load_checkpoint = _load_checkpoint

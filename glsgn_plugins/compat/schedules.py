@@ -1,4 +1,4 @@
-"""What both frameworks' patches ask of a schedule: whether it is still the one of a checkpoint."""
+"""What both frameworks' patches ask on resuming: whether schedules are a checkpoint's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,21 @@ BY_VERSION = frozenset(
     ("foreach", "maximize", "capturable", "differentiable", "fused", "decoupled_weight_decay")
 )
 """Entries of an optimiser's groups that some versions of torch don't have."""
+
+
+IMPLEMENTATION = ("foreach", "fused")
+"""Entries that say in how many kernels an optimiser's step is worked out."""
+
+
+def keep_implementation(optimizer: Any, saved: Mapping[str, Any]) -> None:
+    """Let a saved state say nothing of how steps are worked out: that goes by the device.
+
+    Args:
+        optimizer: That is about to load it.
+        saved: The state, which is changed.
+    """
+    for group, before in zip(optimizer.param_groups, saved["param_groups"]):
+        before.update({key: group[key] for key in IMPLEMENTATION if key in group})
 
 
 def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:

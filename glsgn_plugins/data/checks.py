@@ -136,7 +136,7 @@ def _thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def inspect_pairs(pairs: Sequence[Pair], crop_gt: bool, workers: int) -> Iterator[PairReport]:
-    """:func:`look` at every pair, in their order."""
+    """:func:`inspect_pair` for every pair, in their order."""
     with ThreadPoolExecutor(workers) as pool:  # decoding leaves Python's lock
         yield from pool.map(lambda pair: inspect_pair(pair, crop_gt), pairs)
 

@@ -10,9 +10,9 @@ import bisect
 import dataclasses
 import inspect
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from glsgn_plugins.data.crops import Crops, Image
+from glsgn_plugins.data.crops import Crops, Image, Window
 from glsgn_plugins.data.layouts import LAYOUTS, Pair, find_pairs, read_pair, unpaired
 from glsgn_plugins.data.sampling import SampleIndex, sample_rng
 from glsgn_plugins.data.synthesis import Synthesis
 from glsgn_plugins.errors import InputError, unknown_name
-from glsgn_plugins.io.images import read_image
+from glsgn_plugins.io.headers import read_header
+from glsgn_plugins.io.images import read_image, read_rows
 
 Sample = dict[str, Any]
 
@@ -61,15 +62,21 @@ def arguments(init: Callable[..., None], options: Mapping[str, Any], kind: str) 
 
 
 class _Photographs(Dataset[Sample]):
-    """What paired and synthesized sets have in common: an image is decoded, crops come out."""
+    """What paired and synthesized sets have in common: an image is decoded, crops come out.
+
+    Attributes:
+        as_bytes: Samples stay uint8 up to 255, a quarter of the bytes between processes and to a
+            GPU; the adapters set it where their model converts on the device.
+    """
 
     crops: Crops
+    as_bytes = False
 
     def __len__(self) -> int:
         raise NotImplementedError
 
-    def _decode(self, index: int, rng: np.random.Generator) -> Any:
-        """What the samples of an index are made of."""
+    def _decode(self, index: int, streams: Sequence[np.random.Generator]) -> Any:
+        """What the samples of an index are made of; each will be drawn from one of the streams."""
         raise NotImplementedError
 
     def _sample(self, decoded: Any, rng: np.random.Generator) -> tuple[Image, Image, Path, Path]:
@@ -90,19 +97,26 @@ class _Photographs(Dataset[Sample]):
         for start in range(0, len(indices), self.crops.crops_per_image):
             group = indices[start : start + self.crops.crops_per_image]
             streams = [self._stream(index) for index in group]
-            decoded = self._decode(int(group[0]), streams[0])
+            decoded = self._decode(int(group[0]), streams)
             for rng in streams:
                 lq, gt, lq_path, gt_path = self._sample(decoded, rng)
                 lq, gt = self._turn((lq, gt), rng)
                 samples.append(
                     {
-                        "lq": to_tensor(lq),
-                        "gt": to_tensor(gt),
+                        "lq": self._tensor(lq, lq_path),
+                        "gt": self._tensor(gt, gt_path),
                         "lq_path": str(lq_path),
                         "gt_path": str(gt_path),
                     }
                 )
         return samples
+
+    def _tensor(self, image: Image, path: Path) -> Tensor:
+        if not self.as_bytes:
+            return to_tensor(image)
+        if image.dtype != np.uint8:
+            raise InputError(f"{path}: has 16 bits, which as_bytes would cut; leave it out")
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
     def _turn(self, images: tuple[Image, ...], rng: np.random.Generator) -> tuple[Image, ...]:
         """Flip and turn a sample."""
@@ -118,6 +132,24 @@ def to_tensor(image: Image) -> Tensor:
     """``(H, W, 3)`` of uint8 or uint16 to ``(3, H, W)`` float32 in [0, 1]."""
     values = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
     return torch.from_numpy(values / np.float32(np.iinfo(image.dtype).max))
+
+
+class Parts(NamedTuple):
+    """What the samples of a pair are cut out of.
+
+    Attributes:
+        pair: Its files.
+        lq: The input, or some rows of it.
+        gt: The truth, likewise.
+        windows: Those of the samples, in their order, where they are drawn already.
+        first: Row of the images with which ``lq`` and ``gt`` begin.
+    """
+
+    pair: Pair
+    lq: Image
+    gt: Image
+    windows: Iterator[Window] | None = None
+    first: int = 0
 
 
 class UHDPairedDataset(_Photographs):
@@ -158,16 +190,42 @@ class UHDPairedDataset(_Photographs):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def _decode(self, index: int, rng: np.random.Generator) -> tuple[Pair, Image, Image]:
+    def _decode(self, index: int, streams: Sequence[np.random.Generator]) -> Parts:
         pair = self.pairs[index]
-        return pair, *read_pair(pair, self.crop_gt)
+        parts = None if self.crop_gt or self.crops.gt_size is None else self._rows(pair, streams)
+        return parts or Parts(pair, *read_pair(pair, self.crop_gt))
 
-    def _sample(
-        self, decoded: tuple[Pair, Image, Image], rng: np.random.Generator
-    ) -> tuple[Image, Image, Path, Path]:
-        pair, lq, gt = decoded
-        window = self.crops.window(lq.shape[0], lq.shape[1], pair.lq, rng)
-        return window.cut(lq), window.cut(gt), *pair
+    def _rows(self, pair: Pair, streams: Sequence[np.random.Generator]) -> Parts | None:
+        """Only the rows that the samples show; ``None``, with nothing drawn, where that can't be.
+
+        Windows are drawn first, then, from the streams that they would be drawn from anyway.
+        """
+        headers = [read_header(path) for path in pair]
+        height, width = headers[0].height, headers[0].width
+        if min(height, width) < (self.crops.gt_size or 1):
+            return None
+        states = [stream.bit_generator.state for stream in streams]
+        windows = [self.crops.window(height, width, pair.lq, stream) for stream in streams]
+        first = min(window.top for window in windows)
+        last = max(window.top + window.size[0] for window in windows)
+        same = (headers[1].height, headers[1].width) == (height, width)
+        if same and all(window.height == height for window in windows):
+            lq, gt = (read_rows(path, first, last) for path in pair)
+            if lq is not None and gt is not None:
+                return Parts(pair, lq, gt, iter(windows), first)
+        for stream, state in zip(streams, states):
+            stream.bit_generator.state = state
+        return None
+
+    def _sample(self, decoded: Parts, rng: np.random.Generator) -> tuple[Image, Image, Path, Path]:
+        pair, lq, gt, windows, first = decoded
+        if windows is None:
+            window = self.crops.window(lq.shape[0], lq.shape[1], pair.lq, rng)
+            return window.cut(lq), window.cut(gt), *pair
+        window = next(windows)
+        rows = slice(window.top - first, window.top - first + window.size[0])
+        columns = slice(window.left, window.left + window.size[1])
+        return lq[rows, columns], gt[rows, columns], *pair
 
 
 class UHR4KDataset(UHDPairedDataset):
@@ -232,10 +290,10 @@ class UHDSynthesisDataset(_Photographs):
         return len(self.synthesis.photographs)
 
     def _decode(
-        self, index: int, rng: np.random.Generator
+        self, index: int, streams: Sequence[np.random.Generator]
     ) -> tuple[Path, Image, NDArray[Any] | None]:
         path = self.synthesis.photographs[index]
-        companion = self.synthesis.companion(path, rng)
+        companion = self.synthesis.companion(path, streams[0])
         image = read_image(path)
         return path, image, self.synthesis.read_companion(companion, image)
 
@@ -299,10 +357,12 @@ class UHDMixedDataset(_Photographs):
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def _decode(self, index: int, rng: np.random.Generator) -> tuple[_Photographs, Any]:
+    def _decode(
+        self, index: int, streams: Sequence[np.random.Generator]
+    ) -> tuple[_Photographs, Any]:
         k = bisect.bisect_right(self._starts, index) - 1
         part = self.parts[k]
-        return part, part._decode(index - self._starts[k], rng)
+        return part, part._decode(index - self._starts[k], streams)
 
     def _sample(
         self, decoded: tuple[_Photographs, Any], rng: np.random.Generator

@@ -2,7 +2,8 @@
 
 Below the set's folder: ``lq/`` and ``gt/`` with equal names, or these in ``train/`` and ``test/``,
 and ``metadata.json``. While it is being made, what is known of each finished pair lies in
-``.unfinished/``, so that a run that was killed goes on where it stopped.
+``.unfinished/``, so that a run that was killed goes on where it stopped. Several machines may make
+parts of one set in one folder: whichever finds all of it there writes ``metadata.json``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from glsgn_plugins.data.set_records import (
     Job,
     Settings,
     finish_set,
+    is_complete,
     note_file,
+    note_left_out,
     read_notes,
     start_set,
     write_json,
@@ -41,6 +44,7 @@ from glsgn_plugins.data.synthesis import Synthesis
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.atomic import atomic_write
 from glsgn_plugins.io.images import png, read_image
+from glsgn_plugins.shards import WHOLE, Shard
 
 LOGGER = logging.getLogger("glsgn_plugins")
 
@@ -77,17 +81,21 @@ def _name_digest(synthesis: Synthesis, photograph: Path) -> bytes:
     return hashlib.sha256(os.fsencode(name)).digest()
 
 
-def generate_set(out: Path, settings: Settings, workers: int) -> Iterator[str | None]:
+def generate_set(
+    out: Path, settings: Settings, workers: int, shard: Shard = WHOLE
+) -> Iterator[str | None]:
     """Make the set, or what is missing of it.
 
     Args:
         out: Its folder.
         settings: What it is made from.
         workers: Processes that share the work; the files don't depend on it.
+        shard: Which of the photographs; the files don't depend on that either.
 
     Returns:
         An iterator that does the work: for each photograph, in no certain order, it gives what is
-        wrong with it or ``None``; the others go on. At its end ``metadata.json`` is written.
+        wrong with it or ``None``; the others go on. At its end ``metadata.json`` is written, unless
+        other shards still have something to do.
 
     Raises:
         InputError: The settings don't do, ``out`` holds another set, or nothing can be written.
@@ -95,15 +103,20 @@ def generate_set(out: Path, settings: Settings, workers: int) -> Iterator[str | 
     synthesis = settings.synthesis()
     jobs = plan(synthesis, settings.layout)
     start_set(out, settings)
-    return _make_missing(out, settings, workers, synthesis, jobs)
+    return _make_missing(out, settings, workers, synthesis, jobs, shard)
 
 
 def _make_missing(
-    out: Path, settings: Settings, workers: int, synthesis: Synthesis, jobs: list[Job]
+    out: Path,
+    settings: Settings,
+    workers: int,
+    synthesis: Synthesis,
+    jobs: list[Job],
+    shard: Shard,
 ) -> Iterator[str | None]:
     known = read_notes(out)
     todo = []
-    for job in jobs:
+    for job in shard.take(jobs):
         missing = [
             (k, name)
             for k, name in enumerate(job.names(settings.per_image))
@@ -118,11 +131,22 @@ def _make_missing(
         else:
             yield None
     if workers <= 1 or len(todo) <= 1:
-        for job, missing in todo:
-            yield _make_pairs(out, settings, synthesis, job, _beside(job, jobs), missing)
+        made: Iterator[tuple[Job, str | None]] = (
+            (job, _make_pairs(out, settings, synthesis, job, _beside(job, jobs), missing))
+            for job, missing in todo
+        )
     else:
-        yield from _share_out(out, settings, todo, jobs, workers)
-    finish_set(out, settings, [name for job in jobs for name in job.names(settings.per_image)])
+        made = _share_out(out, settings, todo, jobs, workers)
+    left_out = []
+    for job, problem in made:
+        if problem is not None:
+            left_out.append(job.stem)
+        yield problem
+    note_left_out(out, shard, left_out)
+    known = read_notes(out)
+    if shard.whole or is_complete(out, settings, jobs, known):
+        names = [name for job in jobs for name in job.names(settings.per_image)]
+        finish_set(out, settings, names, known)
 
 
 def _is_of_other_files(record: dict[str, Any], synthesis: Synthesis, job: Job) -> bool:
@@ -153,7 +177,7 @@ def _digest_of(path: Path, modified: int, size: int) -> str:
 
 def _share_out(
     out: Path, settings: Settings, todo: list[tuple[Job, Missing]], jobs: list[Job], workers: int
-) -> Iterator[str | None]:
+) -> Iterator[tuple[Job, str | None]]:
     # Forked from here they might inherit locks of OpenCV's threads; spawned, each would import
     # torch again, which takes seconds.
     kind = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
@@ -162,11 +186,12 @@ def _share_out(
         context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(min(workers, len(todo)), context, _start_worker, (out, settings))
     try:
-        futures = [
-            pool.submit(_make_in_worker, job, _beside(job, jobs), missing) for job, missing in todo
-        ]
+        futures = {
+            pool.submit(_make_in_worker, job, _beside(job, jobs), missing): job
+            for job, missing in todo
+        }
         for future in as_completed(futures):
-            yield future.result()
+            yield futures[future], future.result()
     except BrokenProcessPool:
         raise InputError(
             f"{out}: a worker was stopped, perhaps for want of memory; run it again with fewer "

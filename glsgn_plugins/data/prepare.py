@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -43,15 +43,21 @@ def write_meta_info(path: Path, lines: Sequence[tuple[str, Shape]]) -> None:
 
 
 def sub_images(
-    seen: Sequence[PairReport], out: Path, size: int, step: int, crop_gt: bool
+    seen: Sequence[PairReport],
+    stems: Mapping[Pair, str],
+    out: Path,
+    size: int,
+    step: int,
+    crop_gt: bool,
 ) -> Iterator[list[tuple[str, Shape]]]:
     """Cut pairs into overlapping squares, ``out/lq`` and ``out/gt``.
 
-    Squares that are there with the same content are kept, others are written anew, and those of an
-    earlier run that are no longer wanted are removed.
+    Squares that are there with the same content are kept, others are written anew. Those of an
+    earlier run that are no longer wanted are left to :func:`remove_stale`.
 
     Args:
         seen: The pairs, all of them whole.
+        stems: Their names, as of :func:`unique_stems` for the whole set.
         out: A folder.
         size: Side of the squares, in pixels.
         step: From one to the next; the last of a row or column ends with the image.
@@ -64,14 +70,15 @@ def sub_images(
         InputError: An image is smaller than the squares, ``out`` holds other files, or nothing can
             be written.
     """
-    left: dict[Path, None] = {}
+    left: list[Path] = []
     for side in ("lq", "gt"):
         (out / side).mkdir(parents=True, exist_ok=True)
-        left |= dict.fromkeys((out / side).iterdir())
+        left += (out / side).iterdir()
     foreign = [p for p in left if not SQUARE.fullmatch(p.name) and not p.name.startswith(".")]
     if foreign:
         raise InputError(f"{foreign[0]}: no sub-image; use another folder for these")
-    for one, stem in zip(seen, unique_stems([one.pair for one in seen])):
+    for one in seen:
+        stem = stems[one.pair]
         lq, gt = read_pair(one.pair, crop_gt)
         height, width = lq.shape[:2]
         if min(height, width) < size:
@@ -84,13 +91,19 @@ def sub_images(
             name = f"{stem}_s{number:03d}.png"
             for side, image in (("gt", gt), ("lq", lq)):
                 file, content = out / side / name, png(image[top : top + size, at : at + size])
-                if left.pop(file, ()) == () or file.read_bytes() != content:
+                if not file.is_file() or file.read_bytes() != content:
                     atomic_write(file, content, durable=False)
             lines.append((name, (size, size, 3)))
         yield lines
-    for stale in left:
-        if SQUARE.fullmatch(stale.name):
-            stale.unlink()
+
+
+def remove_stale(out: Path, wanted: Iterable[str]) -> None:
+    """Remove the squares of earlier runs whose names are no longer wanted."""
+    names = set(wanted)
+    for side in ("lq", "gt"):
+        for file in (out / side).iterdir():
+            if SQUARE.fullmatch(file.name) and file.name not in names:
+                file.unlink(missing_ok=True)  # another shard may be at it, too
 
 
 def _starts(length: int, size: int, step: int) -> list[int]:

@@ -8,6 +8,8 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,14 @@ from glsgn_plugins.data.synthesis import Synthesis, options_of
 from glsgn_plugins.degradations import PARAMETERS, Parameters, RealParameters
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.io.atomic import atomic_write
+from glsgn_plugins.shards import Shard
 
 LOGGER = logging.getLogger("glsgn_plugins")
 
 METADATA = "metadata.json"
 UNFINISHED = ".unfinished"
 SETTINGS = "settings.json"
+LEFT_OUT = "left-out"
 SIDES = ("lq", "gt")
 PLAIN_LAYOUT = "synthesized"
 SPLIT_LAYOUTS = {"UHR4K-Rain": "rain", "UHR4K-Syn": "reflection"}
@@ -136,12 +140,12 @@ def note_file(out: Path, name: str) -> Path:
 
 def start_set(out: Path, settings: Settings) -> None:
     """Make the folders, and take up again what is there."""
-    if out.is_dir() and not (out / METADATA).is_file() and not (out / UNFINISHED).is_dir():
-        there = [path.name for path in out.iterdir()]
-        if there:
-            raise InputError(
-                f"{out}: holds other files ({', '.join(sorted(there)[:3])}); use a new folder"
-            )
+    # Looked at once: another shard may be starting, too.
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if there and not there & {METADATA, UNFINISHED}:
+        raise InputError(
+            f"{out}: holds other files ({', '.join(sorted(there)[:3])}); use a new folder"
+        )
     record = settings_record(settings)
     for file in (out / METADATA, out / UNFINISHED / SETTINGS):
         if file.is_file() and with_defaults(read_json(file).get("settings")) != record:
@@ -151,7 +155,7 @@ def start_set(out: Path, settings: Settings) -> None:
             )
     try:
         splits = ("train", "test") if settings.layout in SPLIT_LAYOUTS else ("",)
-        for folder in (*(f"{split}/{side}" for split in splits for side in SIDES), UNFINISHED):
+        for folder in (UNFINISHED, *(f"{split}/{side}" for split in splits for side in SIDES)):
             (out / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{error.filename}: can't be made ({error.strerror})") from None
@@ -160,14 +164,49 @@ def start_set(out: Path, settings: Settings) -> None:
 
 def read_notes(out: Path) -> dict[str, dict[str, Any]]:
     """What is known of finished pairs, by their names without extension."""
-    records = [read_json(path) for path in (out / UNFINISHED).glob("*.json")]
+    records = []
+    for path in (out / UNFINISHED).glob("*.json"):
+        try:
+            records.append(read_json(path))
+        except InputError:
+            if path.exists():
+                raise
+            # Another shard has just finished: what stood there is in the metadata, read below.
     if (out / METADATA).is_file():
         records += read_json(out / METADATA)["pairs"]
     return {record["name"].removesuffix(".png"): record for record in records if "name" in record}
 
 
-def finish_set(out: Path, settings: Settings, names: list[str]) -> None:
-    known = read_notes(out)
+def note_left_out(out: Path, shard: Shard, stems: Sequence[str]) -> None:
+    """Write down which photographs a shard has left out, so that no other waits for them."""
+    place = out / UNFINISHED / f"{LEFT_OUT}-{shard.number}-{shard.total}.json"
+    write_json(place, {LEFT_OUT: list(stems)})
+
+
+def is_complete(
+    out: Path, settings: Settings, jobs: Sequence[Job], known: dict[str, dict[str, Any]]
+) -> bool:
+    """Whether every pair of a set is there, or a shard has left its photograph out.
+
+    Args:
+        out: The set's folder.
+        settings: Of the set.
+        jobs: All of its photographs.
+        known: As of :func:`read_notes`.
+    """
+    left_out = set()
+    for path in (out / UNFINISHED).glob(f"{LEFT_OUT}-*.json"):
+        left_out |= set(read_json(path)[LEFT_OUT] if path.is_file() else ())
+    return all(
+        job.stem in left_out or all(name in known for name in job.names(settings.per_image))
+        for job in jobs
+    )
+
+
+def finish_set(
+    out: Path, settings: Settings, names: list[str], known: dict[str, dict[str, Any]]
+) -> None:
+    """Write the metadata; several shards may, at once, and write the same."""
     metadata = {
         "settings": settings_record(settings),
         "versions": {
@@ -188,7 +227,8 @@ def finish_set(out: Path, settings: Settings, names: list[str]) -> None:
             len(stale) - 1,
             METADATA,
         )
-    shutil.rmtree(out / UNFINISHED)
+    with suppress(FileNotFoundError):  # another shard has removed it, or is at it
+        shutil.rmtree(out / UNFINISHED)
 
 
 def parameters_of(metadata: dict[str, Any], pair: dict[str, Any]) -> Parameters:

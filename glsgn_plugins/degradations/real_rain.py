@@ -199,7 +199,7 @@ class RealRain(RangedModel):
     wind: Range = (0, 4)
     length: Range = (0.012, 0.33)
     width: Range = (0.0008, 0.008)
-    cover: Range = (0.004, 0.4)
+    cover: Range = (0.01, 0.4)
     opacity: Range = (0.06, 0.8)
     defocus: Range = (0.0, 0.003)
     soft: float = 0.25
@@ -207,8 +207,8 @@ class RealRain(RangedModel):
     mist: Range = (0.0, 0.35)
     radiance: Range = (0.6, 1.0)
     around: Range = (0.0, 0.6)
-    veiled: float = 0.45
-    veil: Range = (0.2, 4.2)
+    veiled: float = 0.22
+    veil: Range = (0.1, 4.2)
     near: float = 0.1
     splashing: float = 0.15
 

@@ -19,7 +19,7 @@ from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference.arrays import restore_array
 from glsgn_plugins.io import profiles
 from glsgn_plugins.io.libvips import reason_of, vips
-from glsgn_plugins.io.photographs import Photograph
+from glsgn_plugins.io.photographs import Photograph, image_of
 from glsgn_plugins.io.png import is_srgb
 
 ROWS = 256
@@ -169,11 +169,11 @@ def restore_photograph(
     """Restore what :func:`~glsgn_plugins.io.photographs.read` gave.
 
     Args:
-        net: As of :func:`restore`.
+        net: As of :func:`glsgn_plugins.restore`.
         photograph: Its pixels aren't changed.
         colours: What :func:`colours_of` says of it. The network
             sees sRGB, and what it changes there is changed here; what sRGB can't hold is kept.
-        tile: As of :func:`restore`, and so are ``options``.
+        tile: As of :func:`glsgn_plugins.restore`, and so are ``options``.
 
     Returns:
         Of the shape and type of ``photograph.pixels``, in the same colours.
@@ -205,13 +205,6 @@ def _strips(height: int) -> Iterator[slice]:
     return (slice(top, top + ROWS) for top in range(0, height, ROWS))
 
 
-def _image(data: np.ndarray) -> Any:
-    deep, grey = data.dtype == np.uint16, data.shape[2] == 1
-    kind = (("b-w", "grey16") if grey else ("srgb", "rgb16"))[deep]
-    image = vips().Image.new_from_array(np.ascontiguousarray(data))
-    return image.copy(interpretation=kind)
-
-
 def _with(image: Any, profile: bytes) -> Any:
     image = image.copy()
     image.set_type(vips().GValue.blob_type, "icc-profile-data", profile)
@@ -219,13 +212,13 @@ def _with(image: Any, profile: bytes) -> Any:
 
 
 def _imported(colours: Colours, pixels: np.ndarray) -> np.ndarray:
-    own = _image(pixels[..., :1] if colours.grey else pixels)
+    own = image_of(pixels[..., :1] if colours.grey else pixels, colours.grey)
     lab = _with(own, colours.profile).icc_import(embedded=True, intent=INTENT)
     return _three(lab.icc_export(output_profile="srgb", depth=16, intent=INTENT).numpy())
 
 
 def _exported(colours: Colours, srgb: np.ndarray) -> np.ndarray:
-    lab = _image(srgb).icc_import(input_profile="srgb", intent=INTENT)
+    lab = image_of(srgb).icc_import(input_profile="srgb", intent=INTENT)
     return _three(_with(lab, colours.profile).icc_export(depth=16, intent=INTENT).numpy())
 
 

@@ -128,7 +128,7 @@ class Step:
         # One that is read here for the last time may be overwritten.
         spare = [s.fresh and s.passes and len(s.readers) == 1 for s in self.inputs]
         end = low > first // self.up * self.down - self.reach or high > self.inputs[0].total
-        out = None if self.passes or end else self.room(last - first)
+        out = None if self.passes or end else self.buffer(last - first)
         rows = self.compute(windows, spare, end, out)
         if rows.shape[2] > last - first:
             rows = rows.narrow(2, first - low * self.up // self.down, last - first)
@@ -142,12 +142,12 @@ class Step:
         if self.passes and self.first == self.made:
             self.rows, self.base = rows, self.made
         else:
-            room = self.room(rows.shape[2], rows)
-            if room is not None and room.data_ptr() != rows.data_ptr():
-                room.copy_(rows)
+            buffer = self.buffer(rows.shape[2], rows)
+            if buffer is not None and buffer.data_ptr() != rows.data_ptr():
+                buffer.copy_(rows)
         self.made += rows.shape[2]
 
-    def room(self, count: int, like: Tensor | None = None) -> Tensor | None:
+    def buffer(self, count: int, like: Tensor | None = None) -> Tensor | None:
         """Where the next rows are to lie; ``None`` where that isn't known without such rows."""
         held, kept = self.rows, self.made - self.first
         end = self.made - self.base

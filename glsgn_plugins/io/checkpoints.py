@@ -19,7 +19,7 @@ from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.torch_archives import read_archive
 
 SOUND = (2, 10)
-"""The first torch whose own ``weights_only`` has no flaw that is known, see :mod:`.archives`."""
+"""The first torch whose ``weights_only`` has no flaw that is known, see :mod:`.torch_archives`."""
 
 
 def trusts_torch() -> bool:

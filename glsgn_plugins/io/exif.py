@@ -199,9 +199,9 @@ def _packed(
     own: dict[int, bytes], added: Directory, at: int, layout: TiffLayout, following: int = 0
 ) -> bytes:
     """A directory that begins at ``at``, and behind it what its added fields point to."""
-    room = layout.offset.size
+    offset_bytes = layout.offset.size
     length = len(own) + len(added)
-    behind_at = at + layout.length.size + length * layout.field.size + room
+    behind_at = at + layout.length.size + length * layout.field.size + offset_bytes
     fields, behind = dict(own), b""
     for tag, entry in added.items():
         place = behind_at + len(behind)
@@ -211,7 +211,7 @@ def _packed(
         else:
             kind, values = LONG8 if layout.big else LONG, 1
             content = _packed({}, entry, place, layout)
-        inside = isinstance(entry, Entry) and len(content) <= room
+        inside = isinstance(entry, Entry) and len(content) <= offset_bytes
         value = content if inside else layout.offset.pack(place)
         fields[tag] = layout.field.pack(tag, kind, values, value)
         if not inside:

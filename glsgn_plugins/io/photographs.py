@@ -110,7 +110,7 @@ def read(path: Path) -> Photograph:
 
             check_jpeg(path)
     decoded = formats.decode(path, header)
-    fields = _by_libvips(path, header) if decoded is None else _image_of(decoded)
+    fields = _by_libvips(path, header) if decoded is None else _fields_of(decoded)
     try:
         data = fields.numpy()
     except vips().Error as error:
@@ -164,7 +164,7 @@ def _damaged(path: Path, header: Header, error: Exception) -> InputError:
     return InputError(f"{path}: damaged or no image ({reason_of(error)}); copy it again")
 
 
-def _image_of(decoded: Decoded) -> Any:
+def _fields_of(decoded: Decoded) -> Any:
     """As libvips would have it, upright."""
     pyvips = vips()
     fields = pyvips.Image.new_from_array(np.ascontiguousarray(decoded.data)).copy()
@@ -306,13 +306,22 @@ def _saver(suffix: str, photograph: Photograph) -> dict[str, Any]:
     return SAVERS[suffix]
 
 
+def image_of(pixels: np.ndarray, grey: bool = False) -> Any:
+    """An array as an image of libvips', which is told what its numbers stand for.
+
+    Args:
+        pixels: ``(H, W, C)``, uint8 or uint16: grey or sRGB, and other channels behind that.
+        grey: The first channel alone has the picture.
+    """
+    kinds = ("b-w", "grey16") if grey else ("srgb", "rgb16")
+    image = vips().Image.new_from_array(np.ascontiguousarray(pixels))
+    return image.copy(interpretation=kinds[pixels.dtype == np.uint16])
+
+
 def _with_metadata(data: np.ndarray, photograph: Photograph) -> Any:
     """An image of libvips' with everything of a photograph but its pixels."""
     pyvips, fields = vips(), photograph.header
-    deep = data.dtype == np.uint16
-    kinds = ("b-w", "grey16") if photograph.grey else ("srgb", "rgb16")
-    image = pyvips.Image.new_from_array(np.ascontiguousarray(data))
-    image = image.copy(interpretation=kinds[deep], xres=fields.xres, yres=fields.yres)
+    image = image_of(data, photograph.grey).copy(xres=fields.xres, yres=fields.yres)
     for name in fields.get_fields():
         if name not in LAYOUT:
             image.set_type(fields.get_typeof(name), name, fields.get(name))
@@ -396,9 +405,7 @@ def compare(path: Path, before: np.ndarray, after: np.ndarray, width: int = 2400
     pyvips = vips()
     sides = []
     for pixels in (before, after):
-        image = pyvips.Image.new_from_array(np.ascontiguousarray(pixels))
-        image = image.copy(interpretation="rgb16" if pixels.dtype == np.uint16 else "srgb")
-        image = image.colourspace("srgb")
+        image = image_of(pixels).colourspace("srgb")
         # JPEG holds 65535 rows.
         sides.append(image.resize(min(1, width / 2 / image.width, 2**15 / image.height)))
     joined = sides[0].join(sides[1], "horizontal", shim=8, background=[255])

@@ -8,12 +8,12 @@ import struct
 from pathlib import Path
 from zlib import crc32
 
+from glsgn_plugins.io import profiles
 from glsgn_plugins.io.headers import Colour, read_header
 
 SRGB_CICP = bytes((1, 13, 0, 1))
 SRGB_GAMMA = 45455
-SRGB_PRIMARIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
-"""As PNG's chunks have them, in 1/100000."""
+"""As PNG's chunk gAMA has it, in 1/100000."""
 
 
 def told_by(colour: Colour) -> str:
@@ -30,11 +30,8 @@ def is_srgb(colour: Colour) -> bool:
     if b"sRGB" in colour:
         return True
     gamma = int.from_bytes(colour.get(b"gAMA", b""), "big") or SRGB_GAMMA
-    primaries = colour.get(b"cHRM", struct.pack(">8I", *SRGB_PRIMARIES))
-    near = len(primaries) == 32 and all(
-        abs(one - two) <= 100 for one, two in zip(struct.unpack(">8I", primaries), SRGB_PRIMARIES)
-    )
-    return abs(gamma - SRGB_GAMMA) <= 100 and near
+    primaries = profiles.primaries_of(colour[b"cHRM"]) if b"cHRM" in colour else profiles.SRGB
+    return abs(gamma - SRGB_GAMMA) <= 100 and profiles.are_srgb(primaries)
 
 
 def add_chunks(file: Path, colour: Colour) -> None:

@@ -35,7 +35,7 @@ UNRECORDED = {
 """What shapes don't show of shipped weights that hold no record of their network: by
 :func:`fingerprint`, since hosts such as spandrel hand on tensors without a file's name."""
 
-REINSTALL = "install the package again: pip install --force-reinstall --no-deps glsgn-plugins"
+REINSTALL = "install the package again: pip install --force-reinstall --no-deps . in its checkout"
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:

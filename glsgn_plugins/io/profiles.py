@@ -89,16 +89,26 @@ def of_png(colour: dict[bytes, bytes]) -> bytes | None:
         if primaries in CICP_PRIMARIES and transfer in CICP_CURVES and (matrix, full) == (0, 1):
             return matrix_profile(CICP_PRIMARIES[primaries], CICP_CURVES[transfer])
         return None
-    where, gamma = SRGB, SRGB_CURVE
-    if len(colour.get(b"cHRM", b"")) == 32:
-        x = [value / 100000 for value in struct.unpack(">8I", colour[b"cHRM"])]
-        where = Primaries((x[0], x[1]), (x[2], x[3]), (x[4], x[5]), (x[6], x[7]))
+    where = primaries_of(colour.get(b"cHRM", b"")) or SRGB
     encoded = int.from_bytes(colour.get(b"gAMA", b""), "big")
-    curve = (100000 / encoded,) if encoded else gamma
+    curve = (100000 / encoded,) if encoded else SRGB_CURVE
     try:
         return matrix_profile(where, curve)
     except (ZeroDivisionError, np.linalg.LinAlgError, struct.error):
         return None  # primaries that span nothing
+
+
+def primaries_of(chunk: bytes) -> Primaries | None:
+    """What PNG's chunk cHRM says, in 1/100000; ``None`` where it isn't of its length."""
+    if len(chunk) != 32:
+        return None
+    x = [value / 100000 for value in struct.unpack(">8I", chunk)]
+    return Primaries((x[0], x[1]), (x[2], x[3]), (x[4], x[5]), (x[6], x[7]))
+
+
+def are_srgb(primaries: Primaries | None) -> bool:
+    """Whether primaries are sRGB's to 0.001, as encoders round them."""
+    return primaries is not None and bool(np.abs(np.subtract(primaries, SRGB)).max() < 0.001001)
 
 
 def matrix_profile(primaries: Primaries, curve: Sequence[float]) -> bytes:

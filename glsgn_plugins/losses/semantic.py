@@ -86,11 +86,12 @@ class SemanticDistance(nn.Module):
 
     def between(self, features: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
         """Distances ``(N,)`` of what :meth:`features` gave."""
-        total = torch.zeros(())
+        layers = []
         for k, (x, y) in enumerate(zip(features, others)):
             difference = (x - y).square()
             layer = self.heads[k](difference) if self.heads else difference.sum(1, keepdim=True)
-            total = total.to(layer.device) + layer.mean(dim=(1, 2, 3))
+            layers.append(layer.mean(dim=(1, 2, 3)))
+        total = torch.stack(layers).sum(0)
         return total if self.heads else total / len(features)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from glsgn_plugins.metrics.image_order import Image, to_hwc
 
 
 @lru_cache(maxsize=2)
-def _distance(backbone: str, weights: str) -> SemanticDistance:
-    return SemanticDistance(backbone, weights=weights)
+def _distance(backbone: str, weights: str, device: str) -> SemanticDistance:
+    return SemanticDistance(backbone, weights=weights).to(device)
 
 
 def calculate_lpips(
@@ -25,7 +25,7 @@ def calculate_lpips(
     weights: str = "cache",
     **_: Any,
 ) -> float:
-    """LPIPS 0.1 of two images, on the CPU.
+    """LPIPS 0.1 of two images, on a GPU if there is one.
 
     Args:
         img: ``(H, W, 3)``, BGR in [0, 255], as BasicSR has them.
@@ -38,9 +38,11 @@ def calculate_lpips(
     Returns:
         The distance: 0 for equal images, lower is better.
     """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     tensors = []
     for image in (img, img2):
         rgb = to_hwc(image, crop_border, input_order)[..., ::-1] / 255
-        tensors.append(torch.from_numpy(rgb.transpose(2, 0, 1).copy()).float()[None])
+        planes = torch.from_numpy(rgb.transpose(2, 0, 1).copy()).float()
+        tensors.append(planes[None].to(device))
     with torch.no_grad():
-        return float(_distance(f"lpips_{net}", weights)(*tensors).item())
+        return float(_distance(f"lpips_{net}", weights, device)(*tensors).item())

@@ -2,7 +2,7 @@
 
 A config does so by ``custom_imports = dict(imports=["glsgn_plugins.mmagic"])``.
 
-``MODELS``: ``GLSGN``, ``GLSGNRestorer``, ``TiledEditModel`` and the losses of
+``MODELS``: ``GLSGN``, ``GLSGNRestorer``, ``TiledEditModel``, ``ForeachEMA`` and the losses of
 :mod:`glsgn_plugins.losses`.
 ``DATASETS``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``,
 ``UHDMixedDataset``. ``TRANSFORMS``:
@@ -25,6 +25,7 @@ from mmagic.registry import MODELS  # noqa: E402
 
 from glsgn_plugins import losses  # noqa: E402
 from glsgn_plugins.archs.glsgn import GLSGN  # noqa: E402
+from glsgn_plugins.mmagic.averaging import ForeachEMA  # noqa: E402
 from glsgn_plugins.mmagic.datasets import (  # noqa: E402
     UHDMixedDataset,
     UHDPairedDataset,
@@ -50,6 +51,7 @@ for module in (GLSGN, *losses.LOSSES):
 __all__ = [
     "GLSGN",
     "LPIPS",
+    "ForeachEMA",
     "GLSGNRestorer",
     "Seam",
     "TiledEditModel",

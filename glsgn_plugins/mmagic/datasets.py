@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from mmagic.registry import DATASETS
 from mmagic.structures import DataSample
 from mmengine.logging import print_log
@@ -25,6 +26,7 @@ class FromConfig:
 
     Args:
         metainfo: Kept for MMEngine, which writes it into checkpoints.
+        as_bytes: Samples stay uint8, which ``DataPreprocessor`` converts on the device.
         options: Of the dataset and of its crops.
 
     Raises:
@@ -33,9 +35,15 @@ class FromConfig:
 
     crops: Crops
 
-    def __init__(self, metainfo: Mapping[str, Any] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        metainfo: Mapping[str, Any] | None = None,
+        as_bytes: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__(**datasets.arguments(super().__init__, options, type(self).__name__))
         self.metainfo = dict(metainfo or {})
+        self.as_bytes = as_bytes
         same = equal_names([str(pair.gt) for pair in getattr(self, "pairs", ())])
         if same and self.crops.gt_size is None:
             print_log(
@@ -49,13 +57,25 @@ class FromConfig:
         return [_packed(sample) for sample in super().__getitems__(indices)]  # type: ignore[misc]
 
 
+class PinnableSample(DataSample):
+    """MMagic's sample whose truth goes to a GPU from pinned memory, too."""
+
+    gt_img: torch.Tensor
+
+    def pin_memory(self) -> PinnableSample:
+        """Asked for by torch's loader, with ``pin_memory=True``."""
+        self.gt_img = self.gt_img.pin_memory()
+        return self
+
+
 def _packed(sample: datasets.Sample) -> dict[str, Any]:
     about = {"img_path": sample["lq_path"], "gt_path": sample["gt_path"]}
     about |= {"img_channel_order": "RGB", "gt_channel_order": "RGB"}
-    return {
-        "inputs": 255 * sample["lq"],
-        "data_samples": DataSample(gt_img=255 * sample["gt"], metainfo=about),
-    }
+    lq, gt = (
+        image if image.dtype == torch.uint8 else 255 * image
+        for image in (sample["lq"], sample["gt"])
+    )
+    return {"inputs": lq, "data_samples": PinnableSample(gt_img=gt, metainfo=about)}
 
 
 @DATASETS.register_module()

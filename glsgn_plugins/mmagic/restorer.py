@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 from mmagic.registry import MODELS
+from mmengine.logging import MessageHub
 from torch import Tensor
 
-from glsgn_plugins.errors import InputError, NonFiniteLossError
+from glsgn_plugins.compat.mmengine_waiting import let_wait, stop_unless_finite
+from glsgn_plugins.errors import InputError
 from glsgn_plugins.losses import loss_terms
 from glsgn_plugins.mmagic.tiled_model import TiledEditModel
+from glsgn_plugins.training import as_it_is, compile_forward, compiler
 
 
 @MODELS.register_module()
@@ -18,21 +21,25 @@ class GLSGNRestorer(TiledEditModel):
     """Trains GLSGN: the restored image and each pathway against the truth, and with each other.
 
     Each term of the losses is logged apart, as ``loss_`` and its name; training takes their sum.
-    Losses are computed in float32 also under ``AmpOptimWrapper``.
+    Losses are computed in float32 also under ``AmpOptimWrapper``. No step waits for the device:
+    losses are read when they are logged.
 
     Args:
         generator: Config of the network, ``type="GLSGN"``; ``return_pathways`` is set.
         pixel_loss: A loss of the restored image, or ``type="GLSGNLoss"``, the full objective.
         pathway_loss: One over all pathways, ``PathwayReconstructionLoss`` or a consistency, say.
+        compile: ``True``, or a backend of ``torch.compile``: the generator's forward and backward
+            are compiled, as one graph. Tests run the generator as it is.
         options: ``train_cfg``, ``test_cfg``, ``init_cfg`` and ``data_preprocessor`` of
             ``TiledEditModel``. Images must reach the network as RGB in [0, 1]:
             ``dict(type="DataPreprocessor", mean=[0] * 3, std=[255] * 3,
             output_channel_order="RGB")``.
 
     Raises:
-        InputError: The generator's ``return_pathways`` is false.
-        NonFiniteLossError: In training, when the loss is no longer finite. The weights are those
-            before that iteration, and no checkpoint was touched.
+        InputError: The generator's ``return_pathways`` is false; or ``compile`` can't be used.
+        NonFiniteLossError: In training, when the loss or the norm of the gradients was no longer
+            finite: at the next line of the log, and before anything is saved or validated. The last
+            checkpoint is from before that iteration.
     """
 
     def __init__(
@@ -40,6 +47,7 @@ class GLSGNRestorer(TiledEditModel):
         generator: dict[str, Any],
         pixel_loss: dict[str, Any],
         pathway_loss: dict[str, Any] | None = None,
+        compile: bool | str | None = None,
         **options: Any,
     ) -> None:
         if generator.get("return_pathways", True) is not True:
@@ -51,11 +59,15 @@ class GLSGNRestorer(TiledEditModel):
         # In which convolutions of few channels are faster on CPUs and on GPUs.
         self.generator.to(memory_format=torch.channels_last)
         self.pathway_loss = MODELS.build(pathway_loss) if pathway_loss else None
+        compile_forward(self.generator, compiler(compile, "model.compile"))
 
     def forward_tensor(self, inputs: Tensor, data_samples: Any = None, **kwargs: Any) -> Any:
         """What the network returns for ``(N, 3, H, W)``, RGB in [0, 1]."""
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-        return super().forward_tensor(inputs, data_samples, **kwargs)
+        if self.training:
+            return super().forward_tensor(inputs, data_samples, **kwargs)
+        with as_it_is(self.generator):
+            return super().forward_tensor(inputs, data_samples, **kwargs)
 
     def forward_train(
         self, inputs: Tensor, data_samples: Any = None, **kwargs: Any
@@ -64,11 +76,16 @@ class GLSGNRestorer(TiledEditModel):
         outputs = self.forward_tensor(inputs, data_samples, **kwargs)
         with torch.autocast(inputs.device.type, enabled=False):
             terms = loss_terms(self.pixel_loss, self.pathway_loss, outputs, data_samples.gt_img)
-        if not torch.isfinite(torch.stack([value.detach() for value in terms.values()])).all():
-            values = ", ".join(f"loss_{name} {value.item():.4g}" for name, value in terms.items())
-            raise NonFiniteLossError(
-                f"the loss is not finite ({values}). The last checkpoint is kept. Lower "
-                "optim_wrapper.optimizer.lr, set optim_wrapper.clip_grad, or use dtype='bfloat16' "
-                "in place of float16; then --resume"
-            )
         return {f"loss_{name}": value for name, value in terms.items()}
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As MMEngine's; where they are read to be logged, training stops unless all is finite."""
+        hub = MessageHub.get_current_instance()
+        let_wait(self, hub)  # which a Runner has asked for already, another loop hasn't
+        stop_unless_finite(hub)
+        return super().parse_losses(losses)
+
+    def val_step(self, data: Any) -> Any:
+        """As MMEngine's; in training of weights that are good."""
+        MessageHub.get_current_instance().log_scalars  # noqa: B018  # reading them is the check
+        return super().val_step(data)

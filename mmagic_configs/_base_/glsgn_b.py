@@ -17,6 +17,7 @@ model = dict(
         semantic_weight=0,  # e.g. 0.1, with torchvision's alexnet in torch's cache or weights=FILE
         criterion="l1",
     ),
+    compile=False,  # True: faster steps after some minutes of compiling
     # Images are loaded as BGR, which MMagic's metrics expect; the network sees RGB in [0, 1].
     data_preprocessor=dict(
         type="DataPreprocessor",

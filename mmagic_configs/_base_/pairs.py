@@ -4,12 +4,14 @@ train_dataloader = dict(
     num_workers=8,
     batch_size=4,  # on each GPU
     persistent_workers=True,
+    pin_memory=True,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type="UHDPairedDataset",
         gt_size=512,
         crops_per_image=2,  # from each image that is decoded
         scene_share=0.1,  # whole scenes scaled down, for the global pathway
+        as_bytes=True,  # converted on the device
         use_hflip=True,
         use_rot=False,  # rain falls, haze lies towards the horizon, photographs are upright
     ),

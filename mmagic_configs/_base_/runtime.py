@@ -17,7 +17,7 @@ default_hooks = dict(
     sampler_seed=dict(type="DistSamplerSeedHook"),
 )
 custom_hooks = [
-    dict(type="EMAHook", momentum=0.001),
+    dict(type="EMAHook", ema_type="ForeachEMA", momentum=0.001),
     dict(type="BasicVisualizationHook", interval=dict(val=50, test=1)),
 ]
 

@@ -1,6 +1,5 @@
 """``glsgn synthesize``: the same bytes for the same seed, and nothing lost or half-written."""
 
-import filecmp
 import hashlib
 import json
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from demo_data import photo
-from harness import BIN, run_command
+from harness import BIN, run_command, same_trees
 from PIL import Image
 
 from glsgn_plugins.cli.glsgn import main
@@ -36,13 +35,6 @@ def clean(tmp_path_factory):
     deep = read_image(photo("chelsea.png"))[:200, :300].astype(np.uint16) * 257
     (root / "deep.png").write_bytes(png(deep))
     return root
-
-
-def same_trees(a, b):
-    files = sorted(p.relative_to(a) for p in a.rglob("*") if p.is_file())
-    assert files == sorted(p.relative_to(b) for p in b.rglob("*") if p.is_file())
-    equal, differ, errors = filecmp.cmpfiles(a, b, files, shallow=False)
-    return not differ and not errors and len(equal) == len(files)
 
 
 def synthesize(kind, clean, out, *more):

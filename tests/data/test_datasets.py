@@ -2,6 +2,8 @@
 
 import dataclasses
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -104,13 +106,70 @@ def test_crops_are_cut_flipped_and_turned_jointly(pairs, crops_per_image):
 
 
 def test_several_crops_of_one_decoded_image(pairs, monkeypatch):
-    from glsgn_plugins.data import forms
+    from glsgn_plugins.data import datasets, pairing
 
     read = []
-    monkeypatch.setattr(forms, "read_image", lambda p: read.append(p) or read_image(p))
+    monkeypatch.setattr(datasets, "read_rows", lambda *_: None)  # decode whole images
+    monkeypatch.setattr(pairing, "read_image", lambda p: read.append(p) or read_image(p))
     samples = paired(pairs, gt_size=32, crops_per_image=4).__getitems__([2, 0, 1, 3, 1, 0, 3, 2])
     assert len(samples) == 8
     assert [path.name for path in read] == ["2.png", "2.png", "1.png", "1.png"]
+
+
+ROWS = """
+import sys, numpy as np, torch
+from glsgn_plugins.data import datasets
+from glsgn_plugins.data.crops import Crops
+from glsgn_plugins.data.sampling import numbered
+from glsgn_plugins.io.images import read_image, read_rows
+from pathlib import Path
+root = Path(sys.argv[1])
+taken = []
+def counted(path, first, last):
+    rows = read_rows(path, first, last)
+    if rows is not None:
+        taken.append(rows.shape[0])
+        assert np.array_equal(rows, read_image(path)[first:last])
+    return rows
+def samples(rows, **more):
+    datasets.read_rows = rows
+    crops = Crops(gt_size=32, use_hflip=True, use_rot=True, crops_per_image=2, seed=1, **more)
+    made = datasets.UHDPairedDataset(str(root), "synthesized", crops=crops)
+    return made.__getitems__(list(numbered([0, 1, 2, 3] * 6, 0, 0, 1)))
+for more in ({}, {"scene_share": 0.5}, {"resize": (0.5, 1)}):
+    whole, some = samples(lambda *_: None, **more), samples(counted, **more)
+    for a, b in zip(whole, some):
+        assert torch.equal(a["lq"], b["lq"]) and torch.equal(a["gt"], b["gt"])
+        assert a["lq_path"] == b["lq_path"]
+if "pyvips" in sys.modules:
+    assert taken and min(taken) < 120
+path = root / "lq" / "0.png"
+content = bytearray(path.read_bytes())
+content[len(content) // 2] ^= 255  # what is read instead names the file
+path.write_bytes(content)
+assert read_rows(path, 100, 120) is None
+print("rows", len(taken))
+"""
+
+
+def test_some_rows_of_an_image_have_its_pixels(pairs, tmp_path):
+    """In a process of its own: libvips' threads must not be there where others fork."""
+    shutil.copytree(pairs, tmp_path / "set")
+    command = [sys.executable, "-c", ROWS, str(tmp_path / "set")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "rows" in done.stdout
+
+
+def test_bytes_are_the_same_pixels(pairs):
+    crops = {"gt_size": 48, "use_hflip": True}
+    floats, raw = paired(pairs, **crops), paired(pairs, **crops)
+    raw.as_bytes = True
+    draws = list(numbered([0, 1, 2, 3], 0, 0, 1))
+    for a, b in zip(floats.__getitems__(draws), raw.__getitems__(draws)):
+        assert b["lq"].dtype == b["gt"].dtype == torch.uint8
+        assert torch.equal(a["lq"], b["lq"] / 255)
+        assert torch.equal(a["gt"], b["gt"] / 255)
 
 
 def test_whole_scenes_are_the_largest_square_scaled_down(pairs):

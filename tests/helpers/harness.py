@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import subprocess
 import sys
@@ -58,3 +59,11 @@ def make_pairs(root: Path, rainy_pair: tuple[np.ndarray, np.ndarray]) -> None:
         folder.mkdir(parents=True)
         for k in range(4):
             cv2.imwrite(str(folder / f"{k}.png"), image[60 * k : 60 * k + 96, 90 * k : 90 * k + 80])
+
+
+def same_trees(a: Path, b: Path) -> bool:
+    """Whether two folders hold the same files, to the byte."""
+    files = sorted(p.relative_to(a) for p in a.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(b) for p in b.rglob("*") if p.is_file())
+    equal, differ, errors = filecmp.cmpfiles(a, b, files, shallow=False)
+    return not differ and not errors and len(equal) == len(files)

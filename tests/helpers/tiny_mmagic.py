@@ -67,7 +67,7 @@ def tiny() -> Config:
         "optim_wrapper": {
             "type": "OptimWrapper",
             "optimizer": {"type": "AdamW", "lr": 1e-3},
-            "clip_grad": {"max_norm": 1.0, "error_if_nonfinite": True},
+            "clip_grad": {"max_norm": 1.0},
         },
         "default_hooks": {
             "logger": {"type": "LoggerHook", "interval": 1},

@@ -189,8 +189,8 @@ def by_darktables_tiles(session, image, side, edge=64):
             tile = np.ascontiguousarray(image[:, :, rows][..., cols])
             (found,) = session.run(["output"], {"input": tile})
             part = found[:, :, edge : edge + step, edge : edge + step]
-            room = out[:, :, top : top + step, left : left + step]
-            room[...] = part[:, :, : room.shape[2], : room.shape[3]]
+            target = out[:, :, top : top + step, left : left + step]
+            target[...] = part[:, :, : target.shape[2], : target.shape[3]]
     return out
 
 

@@ -26,7 +26,7 @@ from mmagic.registry import DATASETS, METRICS, MODELS
 from mmagic.structures import DataSample
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from mmengine.runner import checkpoint as loading
@@ -62,10 +62,21 @@ def test_a_gradient_reaches_every_parameter_and_terms_are_summed():
     assert {"loss", "loss_restored", "loss_pathway_1", "loss_content"} <= set(logged)
     total.backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
-    with pytest.raises(NonFiniteLossError, match="loss_restored nan"):
-        model(
-            torch.full((1, 3, 64, 64), torch.nan), DataSample(gt_img=sample.gt_img[:1]), mode="loss"
-        )
+
+
+def test_a_loss_that_is_not_finite_stops_training_where_it_is_read():
+    model = MODELS.build(tiny()["model"])
+    hub = MessageHub.get_instance("finite")
+    truth = torch.rand(1, 3, 64, 64)
+    for step, fill in enumerate((0.5, torch.nan, 0.5)):
+        hub.update_info("iter", step)
+        losses = model(torch.full_like(truth, fill), DataSample(gt_img=truth), mode="loss")
+        for name, value in model.parse_losses(losses)[1].items():
+            hub.update_scalar(f"train/{name}", value)
+    assert hub.get_info("iter") == 2
+    with pytest.raises(NonFiniteLossError, match=r"iteration 2: .*loss_restored nan"):
+        hub.state_dict()  # as where a checkpoint is written
+    assert len(hub.get_scalar("train/loss").data[0]) == 3
 
 
 def test_losses_are_float32_under_autocast():
