@@ -20,7 +20,7 @@ LAYERS = (
     ("losses", "data", "inference"),
     ("training",),
     ("metrics", "pretrained", "compat"),
-    ("basicsr", "mmagic", "spandrel"),
+    ("app", "basicsr", "mmagic", "spandrel"),
     ("cli",),
 )
 """From the bottom to the top: a package imports those below, none beside it or above it."""

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from glsgn_plugins.cli import (
+    app,
     convert,
     doctor,
     export,
@@ -19,7 +20,7 @@ from glsgn_plugins.errors import InputError, StoppedError
 from glsgn_plugins.io.atomic import tolerate_undecodable_names
 
 DATA_PACKAGES = ("cv2", "PIL", "tqdm")
-SUBCOMMANDS = (doctor, path, restore, convert, export, synthesize, prepare, preview)
+SUBCOMMANDS = (doctor, path, restore, convert, export, synthesize, prepare, preview, app)
 
 
 def main(argv: list[str] | None = None) -> int:

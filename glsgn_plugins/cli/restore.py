@@ -7,6 +7,7 @@ import glob
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,10 +29,10 @@ from glsgn_plugins.inference import (
     region_mask,
 )
 from glsgn_plugins.inference.colour import colours_of, restore_photograph
-from glsgn_plugins.io import photographs
+from glsgn_plugins.io import formats, photographs
 from glsgn_plugins.io.atomic import atomic_write
 from glsgn_plugins.io.files import NOT_READ, left_out, walk
-from glsgn_plugins.io.headers import check_header, read_header
+from glsgn_plugins.io.headers import check_header
 from glsgn_plugins.io.pretrained import OPTIONS
 from glsgn_plugins.io.weights import read_glsgn
 from glsgn_plugins.pretrained import load_pretrained
@@ -50,9 +51,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "restore",
         help="restore photographs",
-        description="Restore photographs of any size: JPEG, PNG, TIFF and WebP. What is in OUT "
+        description=f"Restore photographs of any size: {formats.LISTED}. What is in OUT "
         "already is left, so that a folder goes on where it was interrupted. Pictures with a "
-        "profile are restored in sRGB and keep their profile, and the colours beyond sRGB.",
+        "profile are restored in sRGB and keep their profile, and the colours beyond sRGB. In a "
+        "folder, HEIC and BMP become PNG, and raw files TIFF of 16 bits.",
     )
     parser.add_argument("inputs", nargs="+", metavar="IN", help="files, folders, 'patterns*'")
     parser.add_argument("output", type=Path, metavar="OUT", help="a folder; or a file, of one file")
@@ -107,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         check_region(args.region)
     photographs.vips()
     mask = None if args.mask is None else photographs.read_mask(args.mask)
-    device = _device(args.device)
+    device = device_named(args.device)
     jobs = args.shard.take(_jobs(args.inputs, args.output))
     left = [job for job in jobs if args.overwrite or not job[1].exists()]
     if len(left) < len(jobs):
@@ -121,7 +123,12 @@ def run(args: argparse.Namespace) -> int:
         return INTERRUPTED
 
 
-def _device(name: str | None) -> torch.device:
+def device_named(name: str | None) -> torch.device:
+    """What ``--device`` says; ``None`` for a GPU if there is one.
+
+    Raises:
+        InputError: There is no such device here.
+    """
     mps = torch.backends.mps.is_available()
     found = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:
@@ -139,10 +146,11 @@ def _jobs(inputs: list[str], output: Path) -> list[tuple[Path, Path]]:
         InputError: There are none, one can't be found, two would become one, or nothing can be
             written there.
     """
-    single = output.suffix.lower() in photographs.SAVERS and not output.is_dir()
-    if output.suffix.lower() in NOT_READ and not output.is_dir():
+    single = output.suffix.lower() in formats.WRITTEN and not output.is_dir()
+    ends = {*NOT_READ, *formats.READ}
+    if not single and output.suffix.lower() in ends and not output.is_dir():
         raise InputError(
-            f"{output}: {output.suffix} isn't written; give {', '.join(photographs.SAVERS)}, "
+            f"{output}: {output.suffix} isn't written; give {', '.join(formats.WRITTEN)}, "
             "or a folder"
         )
     found = [pair for argument in inputs for pair in _files(argument, output)]
@@ -157,7 +165,9 @@ def _jobs(inputs: list[str], output: Path) -> list[tuple[Path, Path]]:
         folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
     ):
         raise InputError(f"{folder}: can't be written to; give another folder")
-    jobs = [(path, output if single else output / name) for path, name in found]
+    jobs = [(path, output if single else output / formats.written_as(name)) for path, name in found]
+    for end in {target.suffix.lower() for _, target in jobs}:
+        formats.check_written(output if single else output / f"*{end}")
     made: dict[Path, Path] = {}
     for path, target in jobs:
         if target.exists() and target.samefile(path):
@@ -178,10 +188,10 @@ def _files(argument: str, output: Path) -> Iterator[tuple[Path, Path]]:
     except OSError:
         pass  # a pattern, perhaps
     if path.is_file():
-        if path.suffix.lower() not in photographs.SAVERS:
-            raise InputError(
-                f"{path}: expected a file that ends in {', '.join(photographs.SAVERS)}"
-            )
+        if path.suffix.lower() not in formats.READ:
+            raise InputError(f"{path}: {formats.unreadable(path)}")
+        if missing := formats.lacking(path.suffix.lower()):
+            raise InputError(f"{path}: {path.suffix} {missing}")
         yield path, Path(path.name)
         return
     if path.is_dir():
@@ -191,13 +201,13 @@ def _files(argument: str, output: Path) -> Iterator[tuple[Path, Path]]:
         there = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]
         there = [p for p in there if p.is_file()]
         yield from ((p, Path(p.name)) for p in _images(there))
-    others = left_out(there, photographs.SAVERS)
+    others = [left_out(there, formats.READ), *_lacking(there)]
     if not _images(there):
         what = "holds no images" if path.is_dir() else "no such file, folder or pattern"
-        more = f"; {others}" if others else ""
-        raise InputError(f"{argument}: {what} ({', '.join(photographs.SAVERS)}){more}")
-    if others:
-        print(f"glsgn restore: {argument}: {others}", file=sys.stderr)
+        more = "".join(f"; {one}" for one in others if one)
+        raise InputError(f"{argument}: {what} ({formats.LISTED}){more}")
+    for one in filter(None, others):
+        print(f"glsgn restore: {argument}: {one}", file=sys.stderr)
 
 
 def _where(
@@ -218,7 +228,19 @@ def _beside(target: Path) -> Path:
 
 
 def _images(paths: list[Path]) -> list[Path]:
-    return [path for path in paths if path.suffix.lower() in photographs.SAVERS]
+    return [
+        path
+        for path in paths
+        if path.suffix.lower() in formats.READ and not formats.lacking(path.suffix.lower())
+    ]
+
+
+def _lacking(paths: list[Path]) -> Iterator[str]:
+    """Of files that an optional package would read: how many, and which package."""
+    counts = Counter(path.suffix.lower() for path in paths)
+    for end, count in sorted(counts.items()):
+        if end in formats.READ and (missing := formats.lacking(end)):
+            yield f"left out {count} {end}, which {missing}"
 
 
 def _fail(error: OSError) -> None:
@@ -274,7 +296,7 @@ def _restore_all(
 
         for path, _ in jobs:
             try:
-                header = read_header(path)
+                header = formats.read_header(path)
                 check_header(path, header)
                 sizes[path] = header.width * header.height / 1e6
             except InputError as error:

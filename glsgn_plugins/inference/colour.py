@@ -18,7 +18,9 @@ from torch import nn
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference.arrays import restore_array
 from glsgn_plugins.io import profiles
-from glsgn_plugins.io.photographs import Photograph, image_of, is_srgb, reason_of, vips
+from glsgn_plugins.io.libvips import reason_of, vips
+from glsgn_plugins.io.photographs import Photograph, image_of
+from glsgn_plugins.io.png import is_srgb
 
 ROWS = 256
 """Rows that are converted at once."""
@@ -76,7 +78,52 @@ class Colours:
         return result
 
 
-def colours_of(photograph: Photograph, source: object) -> Colours | None:
+@dataclass(frozen=True)
+class Light:
+    """Light in floating point, as OpenEXR holds it: 1 is white, and there may be more.
+
+    Attributes:
+        primaries: Of its red, green and blue.
+    """
+
+    primaries: profiles.Primaries
+
+    def to_srgb(self, pixels: np.ndarray) -> np.ndarray:
+        """What the network is to see.
+
+        Args:
+            pixels: ``(H, W, 3)``, floating point; what is no number is taken for none.
+
+        Returns:
+            ``(H, W, 3)``, sRGB, uint16; light beyond 1 and colours beyond sRGB are clipped.
+        """
+        shown = np.empty(pixels.shape, np.uint16)
+        matrix = self._matrix()
+        for rows in _strips(len(pixels)):
+            light = np.nan_to_num(pixels[rows], nan=0, posinf=1, neginf=0) @ matrix.T
+            shown[rows] = np.rint(65535 * profiles.srgb_of(light.clip(0, 1)))
+        return shown
+
+    def back(self, pixels: np.ndarray, shown: np.ndarray, restored: np.ndarray) -> np.ndarray:
+        """``pixels``, changed as the network has changed them in sRGB; as of :class:`Colours`."""
+        result = np.empty_like(pixels)
+        matrix = np.linalg.inv(self._matrix())
+        for rows in _strips(len(pixels)):
+            after, before = (profiles.light_of(x[rows] / 65535) for x in (restored, shown))
+            # Where nothing was changed, the very numbers, infinite ones and NaN as well.
+            changed = (restored[rows] != shown[rows]).any(-1, keepdims=True)
+            light = pixels[rows] + (after - before) @ matrix.T
+            result[rows] = np.where(changed & np.isfinite(pixels[rows]), light, pixels[rows])
+        return result
+
+    def _matrix(self) -> np.ndarray:
+        if self.primaries == profiles.SRGB:
+            return np.eye(3)
+        to_xyz = profiles.xyz_matrix(self.primaries)
+        return np.linalg.solve(profiles.xyz_matrix(profiles.SRGB), to_xyz)
+
+
+def colours_of(photograph: Photograph, source: object) -> Colours | Light | None:
     """The space of a picture's colours; ``None`` for sRGB, and where it doesn't tell.
 
     PNG's cICP goes before its profile, and that before gAMA and cHRM, as its specification says.
@@ -84,6 +131,8 @@ def colours_of(photograph: Photograph, source: object) -> Colours | None:
     Raises:
         InputError: Its profile is damaged, or of another kind of picture.
     """
+    if photograph.light is not None:
+        return Light(photograph.light)
     header, told = photograph.header, photograph.about.colour
     there = header.get_typeof("icc-profile-data")
     if b"cICP" not in told and there:
@@ -113,7 +162,7 @@ def colours_of(photograph: Photograph, source: object) -> Colours | None:
 def restore_photograph(
     net: nn.Module,
     photograph: Photograph,
-    colours: Colours | None,
+    colours: Colours | Light | None,
     tile: str | int = "auto",
     **options: Any,
 ) -> np.ndarray:

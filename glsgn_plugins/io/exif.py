@@ -30,7 +30,8 @@ CARRIED = frozenset(
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 SIZES |= {16: 8, 17: 8, 18: 8}  # of BigTIFF
 NUMBERS = {**SIZES, 5: 4, 10: 4}
-LONG, LONG8 = 4, 16
+SHORT, LONG, LONG8 = 3, 4, 16
+ORIENTATION = 274
 
 
 class Entry(NamedTuple):
@@ -98,6 +99,28 @@ def into_tiff(path: Path, block: bytes) -> None:
         file.write(_packed(own, added, end + end % 2, layout, following))
         file.seek(8 if layout.big else 4)
         file.write(layout.offset.pack(end + end % 2))
+
+
+def turned_upright(block: bytes) -> bytes:
+    """A block whose orientation, if it tells one, is the usual one.
+
+    Args:
+        block: As of :func:`into_tiff`, of pixels that a decoder has turned already.
+    """
+    content = block.removeprefix(MARK)
+    start = len(block) - len(content)
+    try:
+        layout, first = _start(io.BytesIO(content))
+        (length,) = layout.length.unpack(_read(io.BytesIO(content), first, layout.length.size))
+        for k in range(length):
+            at = first + layout.length.size + k * layout.field.size
+            tag, kind = struct.unpack(layout.order + "HH", content[at : at + 4])
+            if (tag, kind) == (ORIENTATION, SHORT):
+                at += start + layout.field.size - (8 if layout.big else 4)
+                return block[:at] + struct.pack(layout.order + "H", 1) + block[at + 2 :]
+    except (ValueError, struct.error):
+        pass
+    return block
 
 
 def _exif(file: BinaryIO) -> Directory:

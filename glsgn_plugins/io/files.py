@@ -10,12 +10,13 @@ from pathlib import Path
 
 NOT_READ = frozenset(
     (
-        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpe", ".jfif", ".gif", ".bmp"),
-        *(".psd", ".exr", ".hdr", ".tga", ".ppm", ".pgm", ".pnm", ".dng", ".cr2", ".cr3", ".nef"),
-        *(".arw", ".orf", ".raf", ".rw2", ".svg", ".ico", ".eps", ".xcf", ".ktx", ".dds", ".mpo"),
+        *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpe", ".jfif", ".gif"),
+        *(".bmp", ".psd", ".exr", ".hdr", ".tga", ".ppm", ".pgm", ".pnm", ".dng", ".cr2", ".cr3"),
+        *(".nef", ".arw", ".orf", ".raf", ".rw2", ".svg", ".ico", ".eps", ".xcf", ".ktx", ".dds"),
+        *(".mpo", ".pdf", ".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".wmv"),
     )
 )
-"""Ends of names of pictures that nothing here reads, if a command doesn't."""
+"""Ends of names of pictures, documents and films that nothing here reads, if a command doesn't."""
 
 SHOWN = 5
 """Files that a message names before it only counts."""
@@ -47,7 +48,7 @@ def walk(
 
 
 def left_out(paths: Iterable[Path], read: Iterable[str]) -> str:
-    """Pictures of kinds that aren't read, as a sentence; nothing where there are none.
+    """Pictures and films of kinds that aren't read, as a sentence; nothing where there are none.
 
     Args:
         paths: Of files.

@@ -17,21 +17,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.io.tiff import CutShort, directories, exif_orientation
+from glsgn_plugins.io.damage import CutShort, Damaged, named_errors
+from glsgn_plugins.io.kinds import described
+from glsgn_plugins.io.tiff import directories, exif_orientation
 
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
 
-OTHERS = {
-    b"GIF8": "GIF",
-    b"8BPS": "Photoshop's format",
-    b"\x76\x2f\x31\x01": "OpenEXR",
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"#?RADIANCE": "Radiance HDR",
-}
-"""Kinds that are known by their first bytes, and not read."""
+DEPTHS = {"HEIC": (8, 10, 12), "AVIF": (8, 10, 12), "JPEG XL": range(1, 17)}
+"""Bits of a sample that can be read, of kinds that have other ones than 1, 2, 4, 8 and 16."""
 
 Colour = dict[bytes, bytes]
 
@@ -41,7 +35,8 @@ class Header:
     """What a file says of its image without the pixels being decoded.
 
     Attributes:
-        kind: ``"JPEG"``, ``"PNG"``, ``"TIFF"``, ``"WebP"`` or ``"BMP"``.
+        kind: ``"JPEG"``, ``"PNG"``, ``"TIFF"``, ``"WebP"`` or ``"BMP"``; of
+            :mod:`glsgn_plugins.io.formats` others as well.
         height: In pixels, as shown: the orientation is regarded.
         width: Likewise.
         channels: ``"RGB"``, ``"grey"``, either of them ``"with transparency"`` or with a number of
@@ -57,6 +52,7 @@ class Header:
         end: Of JPEG: where its end marker stands in the file.
         turned_at: Of TIFF: where the orientation stands in the file, or 0.
         order: Of TIFF: ``"<"`` or ``">"``, its order of bytes.
+        cicp: Of HEIC and AVIF without an ICC profile: primaries and transfer (ITU-T H.273).
     """
 
     kind: str
@@ -74,6 +70,7 @@ class Header:
     end: int = 0
     turned_at: int = 0
     order: str = "<"
+    cicp: tuple[int, int] | None = None
 
     @property
     def size(self) -> str:
@@ -91,22 +88,9 @@ def read_header(path: Path, content: bytes | None = None) -> Header:
     Raises:
         InputError: The file is missing, empty, no image of these kinds, damaged or cut short.
     """
-    try:
-        with path.open("rb") if content is None else io.BytesIO(content) as file:
-            size = file.seek(0, io.SEEK_END)
-            header = _header(file, size) if size else None
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: can't be read ({error.strerror}); check it") from None
-    except CutShort:
-        raise InputError(
-            f"{path}: cut short, its end is missing; copy it again or remove it"
-        ) from None
-    except Damaged as error:
-        raise InputError(f"{path}: damaged ({error}); copy it again or remove it") from None
-    except (ValueError, struct.error, OverflowError, IndexError) as error:
-        raise InputError(f"{path}: not an image that can be read ({error}); remove it") from None
+    with named_errors(path), _opened(path, content) as file:
+        size = file.seek(0, io.SEEK_END)
+        header = _header(file, size) if size else None
     if header is None:
         raise InputError(f"{path}: empty, 0 bytes; copy it again or remove it")
     if min(header.height, header.width) < 1:
@@ -114,6 +98,10 @@ def read_header(path: Path, content: bytes | None = None) -> Header:
     if header.orientation in SIDEWAYS:
         return replace(header, height=header.width, width=header.height)
     return header
+
+
+def _opened(path: Path, content: bytes | None) -> BinaryIO:
+    return path.open("rb") if content is None else io.BytesIO(content)
 
 
 def upright(image: Any, orientation: int) -> Any:
@@ -149,14 +137,16 @@ def check_header(path: Path, header: Header) -> None:
         raise InputError(
             f"{path}: {header.frames} frames or pages; expected one image, extract or split it"
         )
-    if header.floating or header.bits not in (1, 2, 4, 8, 16):
+    if header.kind == "OpenEXR":  # light, which is floating point
+        return
+    if header.floating or header.bits not in DEPTHS.get(header.kind, (1, 2, 4, 8, 16)):
         what = "floating-point or signed samples" if header.floating else "samples"
         raise InputError(f"{path}: {what} of {header.bits} bits; expected 8 or 16 bits, convert it")
 
 
 def _header(file: BinaryIO, size: int) -> Header:
     file.seek(0)
-    start = file.read(32)
+    start = file.read(64)
     if start[:2] == b"\xff\xd8":
         return _jpeg(file, size)
     if start[:8] == b"\x89PNG\r\n\x1a\n":
@@ -167,12 +157,7 @@ def _header(file: BinaryIO, size: int) -> Header:
         return _webp(file, size)
     if start[:2] == b"BM":
         return _bmp(file, size)
-    if start[4:8] == b"ftyp":
-        raise ValueError(f"its kind, {start[8:12].decode('ascii', 'replace')}, isn't supported")
-    for magic, name in OTHERS.items():
-        if start.startswith(magic):
-            raise ValueError(f"it is {name}")
-    raise ValueError("it begins like none of JPEG, PNG, TIFF, WebP, BMP")
+    raise ValueError(described(start))
 
 
 # --- JPEG ----------------------------------------------------------------------------------------
@@ -183,10 +168,6 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 _ZEROS = re.compile(rb"\0{32,}")
 _FILLED = re.compile(rb"\xff\xff+\0")
-
-
-class Damaged(ValueError):
-    """A file has its length, but isn't what was written."""
 
 
 def _jpeg(file: BinaryIO, size: int) -> Header:

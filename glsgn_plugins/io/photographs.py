@@ -5,21 +5,22 @@ Read and written by libvips, which keeps what Pillow (RGB of 16 bits) and OpenCV
 
 from __future__ import annotations
 
-import os
-import shutil
-import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.io import exif, profiles
+from glsgn_plugins.io import exif, exr, formats, heif
 from glsgn_plugins.io.atomic import atomic_write_into, write_error
-from glsgn_plugins.io.headers import Colour, Header, check_header, read_header, upright
+from glsgn_plugins.io.decoded import Decoded
+from glsgn_plugins.io.headers import Header, check_header, upright
+from glsgn_plugins.io.headers import read_header as read_plain_header
+from glsgn_plugins.io.libvips import reason_of, vips
+from glsgn_plugins.io.png import add_chunks, is_srgb, told_by
+from glsgn_plugins.io.profiles import Primaries
 
 SAVERS: dict[str, dict[str, Any]] = {
     ".jpg": {"Q": 95, "subsample_mode": "off"},
@@ -28,11 +29,17 @@ SAVERS: dict[str, dict[str, Any]] = {
     ".tif": {"compression": "deflate", "predictor": "horizontal"},
     ".tiff": {"compression": "deflate", "predictor": "horizontal"},
     ".webp": {"Q": 95},
+    # Effort 2 of 9: 4 takes five times as long at 4K, for files of the same size.
+    ".avif": {"Q": 90, "effort": 2, "subsample_mode": "off"},
+    ".jxl": {"Q": 95},
 }
 """File names' ends, and how such files are written."""
 
 JPEG = (".jpg", ".jpeg")
 TIFF = (".tif", ".tiff")
+UPRIGHT = (".avif", ".jxl")
+"""Formats whose readers turn pictures by themselves; such files are written upright."""
+
 DEEP = (".png", *TIFF)
 """Those that hold 16 bits."""
 
@@ -43,11 +50,12 @@ LAYOUT = frozenset(
     (
         *("width", "height", "bands", "format", "coding", "interpretation", "filename"),
         *("vips-loader", "n-pages", "n-subifds", "page-height", "palette", "bits-per-sample"),
+        *("heif-primary", "heif-compression", "heif-bitdepth"),
     )
 )
 """Fields of an image that say how it was stored, and are no metadata."""
 
-SIDES = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383}
+SIDES = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383, ".avif": 16384}
 """The largest height and width that a format holds."""
 
 METADATA = {
@@ -57,40 +65,21 @@ METADATA = {
     "iptc-data": "IPTC",
 }
 
-SRGB_CICP = bytes((1, 13, 0, 1))
-SRGB_GAMMA = 45455
-"""As PNG's chunk gAMA has it, in 1/100000."""
-
-
-def vips() -> Any:
-    """pyvips; InputError where it is missing."""
-    try:
-        import pyvips
-    except (ImportError, OSError):  # OSError: without libvips itself
-        raise InputError(
-            "reading and writing photographs needs pyvips: pip install 'glsgn-plugins[restore]'"
-        ) from None
-    pyvips.cache_set_max(0)  # it knows files by their names, whatever has become of them since
-    return pyvips
-
-
-def reason_of(error: Exception) -> str:
-    """What libvips says, in one line; it repeats itself."""
-    return " ".join(dict.fromkeys(" ".join(line.split()) for line in str(error).splitlines()))
-
 
 @dataclass(frozen=True)
 class Photograph:
     """An image file that has been read.
 
     Attributes:
-        pixels: ``(H, W, 3)``, RGB, uint8 or uint16, upright whatever the EXIF orientation.
+        pixels: ``(H, W, 3)``, RGB, uint8 or uint16, upright whatever the EXIF orientation; float32
+            where ``light`` is told.
         alpha: Alpha and other channels as they are stored, ``(h, w, K)``, of the same type; or
             ``None``.
         grey: The file had one channel for all three.
         exif: As a block of bytes, or ``None``.
         about: What the file says of itself.
-        header: The file as libvips sees it, with its metadata.
+        header: The file as libvips sees it, with its metadata; of OpenEXR, as its package does.
+        light: Of OpenEXR: ``pixels`` are light, of these primaries, and no colours as shown.
     """
 
     pixels: np.ndarray
@@ -99,6 +88,7 @@ class Photograph:
     exif: bytes | None
     about: Header
     header: Any
+    light: Primaries | None = None
 
 
 def read(path: Path) -> Photograph:
@@ -107,32 +97,33 @@ def read(path: Path) -> Photograph:
     Raises:
         InputError: It can't be read, is cut short, damaged, or isn't grey or RGB of 1 to 16 bits.
     """
-    header = read_header(path)
+    header = formats.read_header(path)
     check_header(path, header)
+    if header.kind == "OpenEXR":
+        light, primaries, file = exr.read_exr(path)
+        _check_size(path, light, header)
+        return Photograph(light, None, False, None, header, file, primaries)
     if header.kind == "JPEG":
-        header = read_header(path, path.read_bytes())  # to its end, and what is behind that
+        header = read_plain_header(path, path.read_bytes())  # to its end, and what is behind that
         with suppress(ImportError):  # OpenCV is of another extra
             from glsgn_plugins.io.images import check_jpeg
 
             check_jpeg(path)
-    # libjpeg goes on after damage with a warning. Other loaders warn of less.
-    fail_on = "warning" if header.kind == "JPEG" else "truncated"
+    decoded = formats.decode(path, header)
+    fields = _by_libvips(path, header) if decoded is None else _fields_of(decoded)
     try:
-        if _speakable(path):
-            fields = vips().Image.new_from_file(str(path), fail_on=fail_on)
-        else:
-            fields = vips().Image.new_from_buffer(path.read_bytes(), "", fail_on=fail_on)
         data = fields.numpy()
     except vips().Error as error:
-        raise InputError(
-            f"{path}: damaged or no image ({reason_of(error)}); copy it again"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path}: can't be read ({error.strerror}); check it") from None
+        raise _damaged(path, header, error) from None
     if data.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path}: {fields.format} values; convert it to 8 or 16 bits")
     data = data.reshape(fields.height, fields.width, fields.bands)
     colours = 1 if header.channels.startswith("grey") else 3
+    if header.kind in ("HEIC", "AVIF"):
+        data = heif.full_range(data, header.bits)
+        fields = _with_profile(fields, heif.profile_for(path, header.cicp))
+        if colours == 1 and data.shape[2] > 2:  # libvips makes three of one
+            data = np.concatenate([data[..., :1], data[..., 3:]], axis=2)
     if data.shape[2] < colours:
         raise InputError(f"{path}: {data.shape[2]} channels of {header.channels}; copy it again")
     extra = data[..., colours:] if data.shape[2] > colours else None
@@ -140,12 +131,60 @@ def read(path: Path) -> Photograph:
     if colours == 1:
         colour = np.repeat(colour, 3, axis=2)
     block = fields.get("exif-data") if fields.get_typeof("exif-data") else None
+    if block is not None and header.kind not in ("JPEG", "PNG", "WebP"):
+        block = exif.turned_upright(block)
     if header.kind == "TIFF":
         block = exif.of_tiff(path)
     pixels = upright(colour, header.orientation)
+    _check_size(path, pixels, header)
+    return Photograph(pixels, extra, colours == 1, block, header, fields)
+
+
+def _check_size(path: Path, pixels: np.ndarray, header: Header) -> None:
     if pixels.shape[:2] != (header.height, header.width):
         raise InputError(f"{path}: damaged, not the {header.size} that it names; copy it again")
-    return Photograph(pixels, extra, colours == 1, block, header, fields)
+
+
+def _by_libvips(path: Path, header: Header) -> Any:
+    # libjpeg goes on after damage with a warning. Other loaders warn of less.
+    fail_on = "warning" if header.kind == "JPEG" else "truncated"
+    try:
+        if _speakable(path):
+            return vips().Image.new_from_file(str(path), fail_on=fail_on)
+        return vips().Image.new_from_buffer(path.read_bytes(), "", fail_on=fail_on)
+    except vips().Error as error:
+        raise _damaged(path, header, error) from None
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}); check it") from None
+
+
+def _damaged(path: Path, header: Header, error: Exception) -> InputError:
+    if header.kind == "HEIC":  # a libvips without HEVC says of every file that it can't
+        return InputError(f"{path}: damaged, or {heif.MISSING} ({reason_of(error)})")
+    return InputError(f"{path}: damaged or no image ({reason_of(error)}); copy it again")
+
+
+def _fields_of(decoded: Decoded) -> Any:
+    """As libvips would have it, upright."""
+    pyvips = vips()
+    fields = pyvips.Image.new_from_array(np.ascontiguousarray(decoded.data)).copy()
+    fields.set_type(pyvips.GValue.gint_type, "orientation", 1)
+    for name, content in (
+        ("exif-data", decoded.exif),
+        ("icc-profile-data", decoded.icc),
+        ("xmp-data", decoded.xmp),
+    ):
+        if content:
+            fields.set_type(pyvips.GValue.blob_type, name, content)
+    return fields
+
+
+def _with_profile(fields: Any, profile: bytes | None) -> Any:
+    if profile is None:
+        return fields
+    fields = fields.copy()
+    fields.set_type(vips().GValue.blob_type, "icc-profile-data", profile)
+    return fields
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -158,6 +197,8 @@ def read_mask(path: Path) -> np.ndarray:
         InputError: As of :func:`read`; or it has colours, and nobody can tell what they mean.
     """
     pixels = read(path).pixels
+    if pixels.dtype == np.float32:
+        raise InputError(f"{path}: OpenEXR; expected a grey image of 8 or 16 bits as a mask")
     if (pixels != pixels[..., :1]).any():
         raise InputError(
             f"{path}: a mask in colours; expected grey, white where the picture is to be restored"
@@ -179,8 +220,22 @@ def check_target(path: Path, photograph: Photograph) -> list[str]:
         InputError: The picture would become another, or the format can't hold it.
     """
     suffix, header = path.suffix.lower(), photograph.about
+    formats.check_written(path)
+    if photograph.light is not None and suffix != ".exr":
+        raise InputError(
+            f"{path}: the image has light without an upper end, which .exr alone holds; give "
+            "that, or render it to PNG or TIFF first"
+        )
+    if photograph.light is None and suffix == ".exr":
+        raise InputError(
+            f"{path}: .exr holds light, and the image has colours as they are shown; give "
+            f"{', '.join(DEEP)}"
+        )
     left_out = [header.left_out] if header.left_out else []
-    if photograph.pixels.dtype == np.uint16 and suffix not in DEEP:
+    if photograph.light is not None:
+        return left_out
+    deep = photograph.pixels.dtype == np.uint16
+    if deep and suffix not in DEEP and not (suffix in UPRIGHT and _holds(suffix, header)):
         raise InputError(f"{path}: the image has 16 bits, which {', '.join(DEEP)} hold")
     side = SIDES.get(suffix)
     if side is not None and max(header.height, header.width) > side:
@@ -200,7 +255,7 @@ def check_target(path: Path, photograph: Photograph) -> list[str]:
         raise InputError(f"{path}: {header.channels}, which .tif alone holds")
     if suffix != ".png" and not is_srgb(header.colour):
         raise InputError(
-            f"{path}: the PNG tells its colours by {_told_by(header.colour)}, which .png alone "
+            f"{path}: the PNG tells its colours by {told_by(header.colour)}, which .png alone "
             "holds; give that format, or convert the image to sRGB first"
         )
     lost = _lost(path, photograph)
@@ -212,21 +267,10 @@ def check_target(path: Path, photograph: Photograph) -> list[str]:
     return left_out + lost
 
 
-def _told_by(colour: Colour) -> str:
-    return ", ".join(kind.decode() for kind in colour if kind in (b"cICP", b"gAMA", b"cHRM"))
-
-
-def is_srgb(colour: Colour) -> bool:
-    """Whether a PNG looks the same where its chunks are not regarded."""
-    if b"iCCP" in colour:  # which other formats hold
-        return True
-    if b"cICP" in colour:
-        return colour[b"cICP"] == SRGB_CICP
-    if b"sRGB" in colour:
-        return True
-    gamma = int.from_bytes(colour.get(b"gAMA", b""), "big") or SRGB_GAMMA
-    primaries = profiles.primaries_of(colour[b"cHRM"]) if b"cHRM" in colour else profiles.SRGB
-    return abs(gamma - SRGB_GAMMA) <= 100 and profiles.are_srgb(primaries)
+def _holds(suffix: str, header: Header) -> bool:
+    """Whether it holds a depth: AVIF has 12 bits at most, of which libvips 8.14 dies."""
+    known = (vips().version(0), vips().version(1)) >= (8, 15)
+    return suffix == ".jxl" or (known and header.bits in (10, 12))
 
 
 def _lost(path: Path, photograph: Photograph) -> list[str]:
@@ -257,6 +301,8 @@ def _lost(path: Path, photograph: Photograph) -> list[str]:
 def _saver(suffix: str, photograph: Photograph) -> dict[str, Any]:
     if suffix == ".webp" and photograph.about.kind == "WebP" and photograph.about.lossless:
         return {"lossless": True}
+    if suffix == ".avif" and photograph.pixels.dtype == np.uint16:
+        return {**SAVERS[suffix], "bitdepth": photograph.about.bits}
     return SAVERS[suffix]
 
 
@@ -298,14 +344,24 @@ def write(path: Path, photograph: Photograph, pixels: np.ndarray) -> None:
         InputError: It can't be written there.
     """
     suffix = path.suffix.lower()
-    orientation = photograph.about.orientation
-    # What was turned, turned back: a quarter turn is undone by the other one.
-    data = upright(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+    if photograph.light is not None:
+        _write_exr(path, photograph, pixels)
+        return
+    orientation, alpha = photograph.about.orientation, photograph.alpha
+    if suffix in UPRIGHT:
+        data = pixels
+        alpha = None if alpha is None else upright(alpha, orientation)
+    else:  # what was turned, turned back: a quarter turn is undone by the other one
+        data = upright(pixels, {6: 8, 8: 6}.get(orientation, orientation))
     if photograph.grey:
         data = np.rint(data.mean(axis=2, keepdims=True, dtype=np.float32)).astype(data.dtype)
-    if photograph.alpha is not None and suffix not in JPEG:
-        data = np.concatenate([data, photograph.alpha], axis=2)
+    if alpha is not None and suffix not in JPEG:
+        data = np.concatenate([data, alpha], axis=2)
+    if suffix == ".avif" and data.dtype == np.uint16:
+        data = heif.upper_bits(data, photograph.about.bits)
     image = _with_metadata(data, photograph)
+    if suffix in UPRIGHT:
+        image.set_type(vips().GValue.gint_type, "orientation", 1)
     more = {"bigtiff": data.nbytes > CLASSIC} if suffix in TIFF else {}
     try:
         with atomic_write_into(path.parent) as scratch:
@@ -314,9 +370,17 @@ def write(path: Path, photograph: Photograph, pixels: np.ndarray) -> None:
             if suffix in TIFF and photograph.exif is not None:
                 exif.into_tiff(file, photograph.exif)
             if suffix == ".png":
-                _add_chunks(file, photograph.about.colour)
+                add_chunks(file, photograph.about.colour)
     except vips().Error as error:
         raise InputError(f"{path}: can't be written ({reason_of(error)})") from None
+    except OSError as error:
+        raise write_error(path, error) from None
+
+
+def _write_exr(path: Path, photograph: Photograph, light: np.ndarray) -> None:
+    try:
+        with atomic_write_into(path.parent) as scratch:
+            exr.write_exr(scratch / path.name, photograph.header, light)
     except OSError as error:
         raise write_error(path, error) from None
 
@@ -334,24 +398,6 @@ def _save(image: Any, file: Path, **options: Any) -> None:
         image.write_to_file(str(file), **options)
     else:
         file.write_bytes(image.write_to_buffer(file.suffix, **options))
-
-
-def _add_chunks(file: Path, colour: Colour) -> None:
-    """Put chunks that tell colours into a PNG, behind its header."""
-    there = read_header(file).colour
-    missing = b"".join(
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc32(kind + content))
-        for kind, content in colour.items()
-        if kind not in there and kind != b"iCCP"
-    )
-    if not missing:
-        return
-    part = file.with_name("part")
-    with file.open("rb") as source, part.open("wb") as target:
-        target.write(source.read(33))  # the signature and the first chunk
-        target.write(missing)
-        shutil.copyfileobj(source, target, 2**20)
-    os.replace(part, file)
 
 
 def compare(path: Path, before: np.ndarray, after: np.ndarray, width: int = 2400) -> None:

@@ -118,19 +118,38 @@ def matrix_profile(primaries: Primaries, curve: Sequence[float]) -> bytes:
         primaries: Of the space.
         curve: From values to light: a gamma alone, or five parameters as in :data:`SRGB_CURVE`.
     """
-    columns = np.array([_xyz(point) for point in primaries[1:]]).T
-    white = np.array(_xyz(primaries.white))
-    light = columns * np.linalg.solve(columns, white)
-    # Profiles are relative to D50: the eye's adaptation goes into the matrix.
-    gains = (BRADFORD @ np.array(D50)) / (BRADFORD @ white)
-    adapted = np.linalg.inv(BRADFORD) @ np.diag(gains) @ BRADFORD
-    tags = {b"wtpt": _numbers(D50), b"chad": _fixed(b"sf32", adapted.ravel())}
+    tags = {b"wtpt": _numbers(D50), b"chad": _fixed(b"sf32", list(_adapted(primaries).ravel()))}
     tags |= {
         name: _numbers(column)
-        for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), (adapted @ light).T)
+        for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), xyz_matrix(primaries).T)
     }
     tags |= {name: _curve(curve) for name in (b"rTRC", b"gTRC", b"bTRC")}
     return _profile(b"RGB ", tags)
+
+
+def xyz_matrix(primaries: Primaries) -> np.ndarray:
+    """``(3, 3)``: from light in an RGB space to XYZ, seen by an eye that is used to D50."""
+    columns = np.array([_xyz(point) for point in primaries[1:]]).T
+    light = columns * np.linalg.solve(columns, np.array(_xyz(primaries.white)))
+    return np.asarray(_adapted(primaries) @ light)
+
+
+def _adapted(primaries: Primaries) -> np.ndarray:
+    """By Bradford: profiles are relative to D50, so the eye's adaptation goes into the matrix."""
+    gains = (BRADFORD @ np.array(D50)) / (BRADFORD @ np.array(_xyz(primaries.white)))
+    return np.asarray(np.linalg.inv(BRADFORD) @ np.diag(gains) @ BRADFORD)
+
+
+def light_of(values: np.ndarray) -> np.ndarray:
+    """By sRGB's curve, from values in [0, 1]."""
+    gamma, a, b, c, start = SRGB_CURVE
+    return np.where(values < start, c * values, (a * values + b) ** gamma)
+
+
+def srgb_of(light: np.ndarray) -> np.ndarray:
+    """The other way."""
+    gamma, a, b, c, start = SRGB_CURVE
+    return np.where(light < c * start, light / c, (light ** (1 / gamma) - b) / a)
 
 
 def grey_profile(curve: Sequence[float]) -> bytes:

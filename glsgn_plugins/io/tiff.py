@@ -7,12 +7,10 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from glsgn_plugins.io.damage import CutShort
+
 NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q", 13: "I", 18: "Q"}
 """TIFF's types of whole numbers from 0 up."""
-
-
-class CutShort(ValueError):
-    """A file ends before its picture does."""
 
 
 class Directory(NamedTuple):

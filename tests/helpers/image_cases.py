@@ -265,12 +265,12 @@ def tiffs() -> Iterator[Case]:
 
 def bmps() -> Iterator[Case]:
     rgb = picture()
-    yield Case("rgb.bmp", by_pillow(Image.fromarray(rgb)), rgb, restored=False)
+    yield Case("rgb.bmp", by_pillow(Image.fromarray(rgb)), rgb)
     grey = grey_of(rgb)
-    yield Case("grey.bmp", by_pillow(Image.fromarray(grey)), as_rgb(grey), restored=False)
+    yield Case("grey.bmp", by_pillow(Image.fromarray(grey)), as_rgb(grey))
     palette = Image.fromarray(rgb).quantize(256)
     shown = np.asarray(palette.convert("RGB"))
-    yield Case("palette.bmp", by_pillow(palette), shown, restored=False)
+    yield Case("palette.bmp", by_pillow(palette), shown)
 
 
 def cases() -> list[Case]:
