@@ -23,6 +23,7 @@ from glsgn_plugins.inference import (
     AMP_TYPES,
     MODES,
     STRONGEST,
+    check_long_side,
     check_region,
     check_strength,
     check_tile,
@@ -33,7 +34,7 @@ from glsgn_plugins.io import formats, photographs
 from glsgn_plugins.io.atomic import atomic_write
 from glsgn_plugins.io.files import NOT_READ, left_out, walk
 from glsgn_plugins.io.headers import check_header
-from glsgn_plugins.io.pretrained import OPTIONS
+from glsgn_plugins.io.pretrained import LONG_SIDES, OPTIONS
 from glsgn_plugins.io.weights import read_glsgn
 from glsgn_plugins.pretrained import load_pretrained
 
@@ -88,6 +89,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         action="store_true",
         help="change how light pixels are and leave their colours, as against haze",
     )
+    parser.add_argument(
+        "--long-side",
+        type=int,
+        metavar="PIXELS",
+        help="restore a copy that long and carry its change up, as against haze (default with "
+        f"--task haze: {LONG_SIDES['haze']}; 0 for the photograph itself)",
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
     parser.add_argument(
         "--amp", choices=AMP_TYPES, help="half precision, on GPUs that are good at it"
@@ -105,6 +113,11 @@ def run(args: argparse.Namespace) -> int:
     tile = int(args.tile) if args.tile.lstrip("-").isdigit() else args.tile
     check_tile(tile)
     check_strength(args.strength, "--strength")
+    if args.long_side is None:
+        args.long_side = LONG_SIDES.get(args.task)
+    elif args.long_side == 0:
+        args.long_side = None
+    check_long_side(args.long_side)
     if args.region is not None:
         check_region(args.region)
     photographs.vips()
@@ -330,6 +343,7 @@ def _restore_all(
                     strength=args.strength,
                     mask=where,
                     keep_colour=args.keep_colour,
+                    long_side=args.long_side,
                     amp=args.amp,
                     progress=progress,
                     say=tell,

@@ -1,6 +1,7 @@
 """Restoring images of any size: whole, streamed or tiled."""
 
 from glsgn_plugins.inference.arrays import restore_array
+from glsgn_plugins.inference.reduced import check_long_side
 from glsgn_plugins.inference.restoring import AMP_TYPES, MODES, Plan, check_tile, plan, restore
 from glsgn_plugins.inference.strength import (
     STRONGEST,
@@ -14,6 +15,7 @@ __all__ = [
     "MODES",
     "STRONGEST",
     "Plan",
+    "check_long_side",
     "check_region",
     "check_strength",
     "check_tile",

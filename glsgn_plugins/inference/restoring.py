@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference.memory import bytes_per_pixel, free_memory
+from glsgn_plugins.inference.reduced import check_long_side, reduced_size, restore_reduced
 from glsgn_plugins.inference.stream import ALIGN, restore_streamed
 from glsgn_plugins.inference.strength import blend, check_mask, check_strength
 from glsgn_plugins.inference.tiled import as_float, restore_tiled
@@ -174,6 +175,7 @@ def restore(
     strength: float = 1.0,
     mask: Tensor | None = None,
     keep_colour: bool = False,
+    long_side: int | None = None,
     overlap: int | None = None,
     amp: str | None = None,
     memory: int | None = None,
@@ -202,6 +204,8 @@ def restore(
         mask: ``(H, W)`` in [0, 1], by which the change is multiplied: 0 leaves the image as it is.
         keep_colour: The change of luma alone, with the chroma of the image. This and the two above
             are for networks that keep sizes.
+        long_side: Restore a copy scaled down to that many pixels on its long side, and carry its
+            change up to the images: for haze, whose removal is a smooth gain and offset.
         overlap: Pixels that tiles share; an eighth of ``tile`` unless given. Not for GLSGN.
         amp: ``"bf16"`` or ``"fp16"``: autocast.
         memory: Bytes that streaming is to make do with on the device, beside network and images; by
@@ -231,7 +235,14 @@ def restore(
     if strength == 0:
         progress(1.0)
         return as_float(image).clone()
-    restored = _restore(net, image, tile, overlap, amp, memory, steady, progress, say)
+    check_long_side(long_side)
+
+    def run(these: Tensor) -> Tensor:
+        return _restore(net, these, tile, overlap, amp, memory, steady, progress, say)
+
+    size = (image.shape[2], image.shape[3])
+    reduced = size if long_side is None else reduced_size(*size, long_side)
+    restored = run(image) if reduced == size else restore_reduced(image, reduced, run)
     return blend(image, restored, strength, mask, keep_colour)
 
 

@@ -28,6 +28,10 @@ OPTIONS = {
 }
 """Every task, and the options that train it. Not each has weights that are worth shipping."""
 
+LONG_SIDES = {"haze": 448}
+"""Pixels of the copy that ``glsgn restore`` restores with a task's shipped weights, where those of
+a large photograph are too many: see :mod:`glsgn_plugins.inference.reduced`."""
+
 UNRECORDED = {
     "56038929b3043a0f": {"padding_mode": "replicate"},
     "fcd0feb0a9da3025": {"padding_mode": "replicate"},

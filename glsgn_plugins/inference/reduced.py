@@ -1,0 +1,112 @@
+"""Restoring a copy that is scaled down, and carrying its change up: for haze, which is smooth.
+
+What takes haze away is a gain and an offset that change slowly over a picture. They are fitted
+where the network has restored a small copy, and applied to the picture itself, whose detail stays
+its own (fast guided filter: He and Sun, arXiv 1505.00996; that slopes go to 1 where the copy is
+even is our choice).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from glsgn_plugins.errors import InputError
+from glsgn_plugins.inference.tiled import as_float
+
+SMALLEST = 32
+"""Pixels of the short side that networks want."""
+
+RADIUS = 8
+"""Of the windows that a gain and an offset are fitted in, in pixels of the copy."""
+
+EVEN = 1e-3
+"""Variance, of values in [0, 1], below which a window is rather even."""
+
+ROWS = 256
+"""Rows of the picture that are changed at once."""
+
+
+def check_long_side(long_side: object) -> None:
+    """InputError unless it is ``None``, or pixels that a network can be run on."""
+    if long_side is None:
+        return
+    if isinstance(long_side, bool) or not isinstance(long_side, int) or long_side < SMALLEST:
+        raise InputError(
+            f"long_side: expected a number of pixels, {SMALLEST} or more, got {long_side!r}"
+        )
+
+
+def reduced_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """Rows and columns of the copy; the picture's own where it is no longer than ``long_side``."""
+    scale = max(long_side / max(height, width), SMALLEST / min(height, width))
+    if scale >= 1:
+        return height, width
+    return max(round(height * scale), SMALLEST), max(round(width * scale), SMALLEST)
+
+
+@torch.no_grad()
+def restore_reduced(
+    image: Tensor, size: tuple[int, int], run: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """``image * gain + offset``, as ``run`` has changed a copy of that size.
+
+    Args:
+        image: ``(N, C, H, W)``, in floating point, or uint8 up to 255.
+        size: Rows and columns of the copy.
+        run: Restores ``(N, C, *size)``, float32.
+
+    Returns:
+        ``(N, C, H, W)``, float32, on the device of ``image``.
+
+    Raises:
+        InputError: ``run`` changes the size.
+    """
+    # A plane at a time: at 16K a copy of all in floating point has more than a gigabyte.
+    planes = [
+        F.adaptive_avg_pool2d(as_float(image[:, c : c + 1]), size) for c in range(image.shape[1])
+    ]
+    copy = torch.cat(planes, dim=1)
+    restored = run(copy)
+    if restored.shape != copy.shape:
+        raise InputError(
+            f"long_side: {tuple(copy.shape)} came back as {tuple(restored.shape)}; it is for "
+            "networks that keep sizes"
+        )
+    gain, offset = _fitted(copy, restored)
+    height, width = image.shape[2:]
+    result = torch.empty(image.shape, dtype=torch.float32, device=image.device)
+    for top in range(0, height, ROWS):
+        rows = slice(top, min(top + ROWS, height))
+        of, to = (_enlarged(values, rows, height, width) for values in (gain, offset))
+        result[:, :, rows] = as_float(image[:, :, rows]) * of + to
+    return result
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Over windows; what is beyond the border doesn't count."""
+    return F.avg_pool2d(values, 2 * RADIUS + 1, 1, RADIUS, count_include_pad=False)
+
+
+def _fitted(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Gain and offset of each window of x that come nearest to y, averaged over windows."""
+    mean_x, mean_y = _mean(x), _mean(y)
+    variance = _mean(x * x) - mean_x * mean_x
+    covariance = _mean(x * y) - mean_x * mean_y
+    gain = (covariance + EVEN) / (variance + EVEN)
+    return _mean(gain), _mean(mean_y - gain * mean_x)
+
+
+def _enlarged(values: Tensor, rows: slice, height: int, width: int) -> Tensor:
+    """Those rows of ``values`` enlarged to ``height`` x ``width``, bilinear."""
+    last = values.shape[2] - 1
+    at = torch.arange(rows.start, rows.stop, dtype=torch.float64, device=values.device)
+    at = ((at + 0.5) * (values.shape[2] / height) - 0.5).clamp(0, last)
+    above = at.floor().long()
+    share = (at - above).to(values)[:, None]
+    strip = torch.lerp(values[:, :, above], values[:, :, (above + 1).clamp(max=last)], share)
+    size = (strip.shape[2], width)
+    return F.interpolate(strip, size, mode="bilinear", align_corners=False)
