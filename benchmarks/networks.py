@@ -68,13 +68,6 @@ class Crops:
     window: NDArray[np.float32]
 
 
-def degraded(
-    parameters: Any, image: Image, companion: Image | None, place: Place
-) -> tuple[Image, Image]:
-    """lq and gt of a part of a photograph."""
-    return parameters.pair(image, companion, place)
-
-
 def make_crops(task: str, args: argparse.Namespace) -> Crops:
     """Those of a task; made once."""
     file = args.runs / f"{task}_{args.crops}_{args.crop}.npz"
@@ -101,9 +94,9 @@ def make_crops(task: str, args: argparse.Namespace) -> Crops:
             top, left = (int(rng.integers(side - size + 1)) for side in (height, width))
             parameters = model.sample(rng)
             crop = np.ascontiguousarray(image[top : top + size, left : left + size])
-            lq, gt = degraded(parameters, crop, companion, Place(height, width, top, left))
+            lq, gt = parameters.pair(crop, companion, Place(height, width, top, left))
             small = resized(image, SCENE / max(height, width))
-            scene, _ = degraded(parameters, small, companion, Place.whole(small))
+            scene, _ = parameters.pair(small, companion, Place.whole(small))
             canvas = np.zeros((SCENE, SCENE, 3), np.uint8)  # scenes lie or stand
             canvas[: scene.shape[0], : scene.shape[1]] = scene
             # The part in the scene's -1 to 1, and how much of the canvas the scene takes.
@@ -227,7 +220,7 @@ def measure(net: nn.Module | None, task: str, args: argparse.Namespace) -> dict[
         parameters = model.sample(rng)
         while getattr(parameters, "faint", None) is not None:  # clean: nothing to restore
             parameters = model.sample(rng)
-        lq, gt = degraded(parameters, image, companion, Place.whole(image))
+        lq, gt = parameters.pair(image, companion, Place.whole(image))
         found.setdefault("test", []).append(figures(restored(net, lq, args.device), gt, seams=True))
     if args.real is not None:
         for file in sorted(image_files(args.real / task / "lq")):
