@@ -33,7 +33,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from results import chroma_error, resized
+from results import chroma_error, resized, sample_degraded
 from torch import Tensor, nn
 from tqdm import tqdm
 from variants import SCENE, TABLES, VARIANTS, Scene, Variant
@@ -217,9 +217,7 @@ def measure(net: nn.Module | None, task: str, args: argparse.Namespace) -> dict[
         rng = np.random.default_rng(k)
         image = np.asarray(read_image(file))
         companion = np.asarray(read_image(files[k - 1])) if task == "reflection" else None
-        parameters = model.sample(rng)
-        while getattr(parameters, "faint", None) is not None:  # clean: nothing to restore
-            parameters = model.sample(rng)
+        parameters = sample_degraded(model, rng)
         lq, gt = parameters.pair(image, companion, Place.whole(image))
         found.setdefault("test", []).append(figures(restored(net, lq, args.device), gt, seams=True))
     if args.real is not None:

@@ -37,7 +37,7 @@ from tqdm import tqdm
 from glsgn_plugins import load_pretrained, restore
 from glsgn_plugins.compat import patch_basicsr
 from glsgn_plugins.data.synthesis import make_degradation
-from glsgn_plugins.degradations import Place
+from glsgn_plugins.degradations import Degradation, Parameters, Place
 from glsgn_plugins.degradations.depth import thumbnail
 from glsgn_plugins.io.atomic import atomic_write
 from glsgn_plugins.io.checkpoints import read_checkpoint
@@ -110,6 +110,14 @@ def real_pairs(task: str, root: Path) -> Iterator[Pair]:
             yield Pair(place, file.stem, resized(lq, scale), resized(gt, scale), large=False)
 
 
+def sample_degraded(model: Degradation, rng: np.random.Generator) -> Parameters:
+    """Draw until there is something to restore: the preset ``real`` has clean samples, too."""
+    parameters = model.sample(rng)
+    while getattr(parameters, "faint", None) is not None:
+        parameters = model.sample(rng)
+    return parameters
+
+
 def made_pairs(task: str, folder: Path) -> Iterator[Pair]:
     """Photographs with either preset's degradation, and clean."""
     files = sorted(image_files(folder))
@@ -119,9 +127,7 @@ def made_pairs(task: str, folder: Path) -> Iterator[Pair]:
         for preset in ("real", "plain"):
             model = make_degradation({"type": task, "preset": preset})
             rng = np.random.default_rng(k)
-            parameters = model.sample(rng)
-            while getattr(parameters, "faint", None) is not None:  # clean: nothing to restore
-                parameters = model.sample(rng)
+            parameters = sample_degraded(model, rng)
             companion: Any = None
             if task == "reflection":
                 companion = np.asarray(read_image(files[k - 1]))
