@@ -84,13 +84,19 @@ class GLSGN(nn.Module):
             :func:`~glsgn_plugins.archs.blocks.changed`.
         padding_mode: ``"zeros"``, or ``"replicate"``, which weights without a record of their
             network were trained with.
+        long_side: The size, in pixels of the longer side, at which images are to be restored with
+            the network: :func:`~glsgn_plugins.inference.restore` and the validation of both
+            frameworks restore a copy of that size and carry its change up. ``None`` for the
+            images themselves. :meth:`forward` doesn't use it.
         return_pathways: In training mode return :class:`PathwayOutputs`.
         checkpointing: In training, recompute each pathway in the backward pass: less memory on
             large crops, about a third more time.
 
     Attributes:
-        options: What of the above makes the architecture. It travels in the metadata of state
-            dicts, which ``torch.save`` and both frameworks keep, see :data:`RECORD`.
+        options: What of the above makes the architecture, and ``long_side``. It travels in the
+            metadata of state dicts, which ``torch.save`` and both frameworks keep, see
+            :data:`RECORD`.
+        long_side: As above.
         size_multiple: Rows and columns of which inputs are padded to a multiple, by reflection; the
             output is cropped back.
 
@@ -111,6 +117,7 @@ class GLSGN(nn.Module):
         fusion: str = "laplacian",
         gain: bool = False,
         padding_mode: str = "zeros",
+        long_side: int | None = None,
         return_pathways: bool = False,
         checkpointing: bool = False,
     ) -> None:
@@ -126,6 +133,7 @@ class GLSGN(nn.Module):
             "fusion": fusion,
             "gain": gain,
             "padding_mode": padding_mode,
+            "long_side": long_side,
         }
         _check_counts("widths", widths, 4)
         _check_counts("blocks", blocks, SCALES)
@@ -136,6 +144,8 @@ class GLSGN(nn.Module):
             raise unknown_name("GLSGN fusion", fusion, FUSIONS)
         if padding_mode not in PADDING_MODES:
             raise unknown_name("GLSGN padding_mode", padding_mode, PADDING_MODES)
+        if long_side is not None:
+            _check_long_side(long_side)
         self.return_pathways = return_pathways
         self.checkpointing = checkpointing
         self.local_features = local_features
@@ -171,6 +181,10 @@ class GLSGN(nn.Module):
     @property
     def size_multiple(self) -> Grid:
         return _size_multiple(self.grids if self.training else (WHOLE,) * 3)
+
+    @property
+    def long_side(self) -> int | None:
+        return self.options["long_side"]
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> GLSGN:
@@ -305,6 +319,14 @@ def _check_counts(name: str, values: Sequence[int], length: int) -> None:
         or not all(isinstance(v, int) and v > 0 for v in values)
     ):
         raise InputError(f"GLSGN {name}: expected {length} positive whole numbers, got {values!r}")
+
+
+def _check_long_side(pixels: object) -> None:
+    if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < MIN_SIZE:
+        raise InputError(
+            f"GLSGN long_side: expected a number of pixels, {MIN_SIZE} or more, or None for images "
+            f"as they are; got {pixels!r}"
+        )
 
 
 def _check_grids(grids: Sequence[Sequence[int]] | None) -> tuple[Grid, ...]:

@@ -30,13 +30,24 @@ ROWS = 256
 """Rows of the picture that are changed at once."""
 
 
-def check_long_side(long_side: object) -> None:
-    """InputError unless it is ``None``, or pixels that a network can be run on."""
+def check_long_side(long_side: object, name: str = "long_side") -> None:
+    """Refuse what is no size for a copy.
+
+    Args:
+        long_side: ``None`` for what the network says, 0 for the picture itself, or pixels that a
+            network can be run on.
+        name: What the user calls it.
+
+    Raises:
+        InputError: It is none of these.
+    """
     if long_side is None:
         return
-    if isinstance(long_side, bool) or not isinstance(long_side, int) or long_side < SMALLEST:
+    number = isinstance(long_side, int) and not isinstance(long_side, bool)
+    if not number or 0 != long_side < SMALLEST:  # type: ignore[operator]
         raise InputError(
-            f"long_side: expected a number of pixels, {SMALLEST} or more, got {long_side!r}"
+            f"{name}: expected a number of pixels, {SMALLEST} or more, or 0 for the picture "
+            f"itself; got {long_side!r}"
         )
 
 

@@ -205,7 +205,9 @@ def restore(
         keep_colour: The change of luma alone, with the chroma of the image. This and the two above
             are for networks that keep sizes.
         long_side: Restore a copy scaled down to that many pixels on its long side, and carry its
-            change up to the images: for haze, whose removal is a smooth gain and offset.
+            change up to the images: for haze, whose removal is a smooth gain and offset. 0 for the
+            images themselves; by default what the network says
+            (:attr:`~glsgn_plugins.archs.glsgn.GLSGN.long_side`), as the haze weights do.
         overlap: Pixels that tiles share; an eighth of ``tile`` unless given. Not for GLSGN.
         amp: ``"bf16"`` or ``"fp16"``: autocast.
         memory: Bytes that streaming is to make do with on the device, beside network and images; by
@@ -232,16 +234,19 @@ def restore(
     strength = check_strength(strength)
     check_mask(mask, image.shape[2:])
     check_tile(tile)
+    check_long_side(long_side)
     if strength == 0:
         progress(1.0)
         return as_float(image).clone()
-    check_long_side(long_side)
+    glsgn = _glsgn(net)
+    if long_side is None and glsgn is not None:
+        long_side = glsgn.long_side
 
     def run(these: Tensor) -> Tensor:
         return _restore(net, these, tile, overlap, amp, memory, steady, progress, say)
 
     size = (image.shape[2], image.shape[3])
-    reduced = size if long_side is None else reduced_size(*size, long_side)
+    reduced = reduced_size(*size, long_side) if long_side else size
     restored = run(image) if reduced == size else restore_reduced(image, reduced, run)
     return blend(image, restored, strength, mask, keep_colour)
 

@@ -427,6 +427,10 @@ def test_overfits_a_rainy_crop(rainy_pair):
         ({"patch_norm": "poled"}, "Did you mean 'pooled'"),
         ({"fusion": "Laplacian"}, "Did you mean 'laplacian'"),
         ({"padding_mode": "zero"}, "Did you mean 'zeros'"),
+        ({"long_side": 31}, "long_side: expected a number of pixels, 32 or more, or None"),
+        ({"long_side": 0}, "long_side: .* got 0"),
+        ({"long_side": True}, "long_side: .* got True"),
+        ({"long_side": "448"}, "long_side: .* got '448'"),
     ],
 )
 def test_impossible_options_are_named(options, message):
