@@ -17,7 +17,7 @@ from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference.colour import colours_of, restore_photograph
 from glsgn_plugins.io import formats, photographs
 from glsgn_plugins.io.headers import Header, check_header
-from glsgn_plugins.io.pretrained import LONG_SIDES, OPTIONS
+from glsgn_plugins.io.pretrained import OPTIONS
 from glsgn_plugins.io.weights import read_glsgn
 from glsgn_plugins.pretrained import list_pretrained, load_pretrained
 
@@ -154,7 +154,6 @@ class Service:
                 colours,
                 strength=strength,
                 keep_colour=keep_colour,
-                long_side=LONG_SIDES.get(task),
                 progress=progress,
                 say=said.append,
             )

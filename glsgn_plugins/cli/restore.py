@@ -34,7 +34,7 @@ from glsgn_plugins.io import formats, photographs
 from glsgn_plugins.io.atomic import atomic_write
 from glsgn_plugins.io.files import NOT_READ, left_out, walk
 from glsgn_plugins.io.headers import check_header
-from glsgn_plugins.io.pretrained import LONG_SIDES, OPTIONS
+from glsgn_plugins.io.pretrained import OPTIONS
 from glsgn_plugins.io.weights import read_glsgn
 from glsgn_plugins.pretrained import load_pretrained
 
@@ -93,8 +93,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--long-side",
         type=int,
         metavar="PIXELS",
-        help="restore a copy that long and carry its change up, as against haze (default with "
-        f"--task haze: {LONG_SIDES['haze']}; 0 for the photograph itself)",
+        help="restore a copy that long and carry its change up, as against haze; 0 for the "
+        "photograph itself (default: what the weights say)",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
     parser.add_argument(
@@ -113,11 +113,7 @@ def run(args: argparse.Namespace) -> int:
     tile = int(args.tile) if args.tile.lstrip("-").isdigit() else args.tile
     check_tile(tile)
     check_strength(args.strength, "--strength")
-    if args.long_side is None:
-        args.long_side = LONG_SIDES.get(args.task)
-    elif args.long_side == 0:
-        args.long_side = None
-    check_long_side(args.long_side)
+    check_long_side(args.long_side, "--long-side")
     if args.region is not None:
         check_region(args.region)
     photographs.vips()

@@ -14,13 +14,15 @@ from typing import Any
 
 import torch
 
+from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.compat.patch import Patch, is_ours
 from glsgn_plugins.data.sampling import numbered
 from glsgn_plugins.errors import InputError, NotSavedError
 from glsgn_plugins.io.atomic import atomic_write_into
 from glsgn_plugins.io.checkpoints import read_checkpoint
 from glsgn_plugins.io.pretrained import weights_file
-from glsgn_plugins.io.weights import is_safetensors, read_safetensors, states_of
+from glsgn_plugins.io.records import unlike
+from glsgn_plugins.io.weights import is_safetensors, read_safetensors, record_of, states_of
 
 
 def _lacks_functional_tensor() -> bool:
@@ -153,7 +155,7 @@ def _patch_loading() -> None:
         bare = self.get_bare_model(net)
         wanted = bare.state_dict()
         raw = param_key == "params" and not self.is_train and "param_key_g" not in _paths(self)
-        weights, place = _state(file, wanted, param_key, averaged=raw)
+        weights, place, record = _state(file, wanted, param_key, averaged=raw)
         name = type(bare).__name__
         get_root_logger().info(f"Loading {name} model from {file}, with param key: [{place}].")
         self._print_different_keys_loading(bare, weights, strict)
@@ -168,6 +170,10 @@ def _patch_loading() -> None:
                 f"{load_path}: doesn't fit {name} as the options build it: "
                 f"{' '.join(lines[1:3])[:300]}"
             ) from None
+        # Once: the averaged network is built from the same options and the same file.
+        if isinstance(bare, GLSGN) and bare is not getattr(self, "net_g_ema", None):
+            for line in unlike(weights, record, bare, load_path, "network_g"):
+                get_root_logger().warning(line)
 
     BaseModel.load_network = load_network
 
@@ -178,8 +184,8 @@ def _paths(model: Any) -> dict[str, Any]:
 
 def _state(
     file: Path, wanted: Mapping[str, Any], param_key: str | None, averaged: bool
-) -> tuple[dict[str, Any], str]:
-    """The weights in a file and where they were.
+) -> tuple[dict[str, Any], str, dict[str, Any] | None]:
+    """The weights in a file, where they were, and what it says of their network.
 
     Args:
         file: Of any trainer.
@@ -192,6 +198,7 @@ def _state(
         content, param_key = read_safetensors(file), None
     else:
         content = read_checkpoint(file)
+    record = record_of(file, content)
     keys = list(content) if isinstance(content, dict) else []
     if averaged and "params_ema" in keys:
         param_key = "params_ema"
@@ -199,12 +206,12 @@ def _state(
         param_key = "params"
     state = content[param_key] if param_key in keys else content
     if isinstance(state, dict) and wanted.keys() <= state.keys():
-        return dict(state), param_key or "the file"
+        return dict(state), param_key or "the file", record
     anchor = next(iter(wanted), "")
     for found in states_of(state, anchor) or states_of(content, anchor):
-        return found.weights, found.place
+        return found.weights, found.place, record
     if isinstance(state, dict) and state and (param_key in keys or param_key is None):
-        return dict(state), param_key or "the file"
+        return dict(state), param_key or "the file", record
     held = ", ".join(map(str, keys[:4])) or f"a {type(content).__name__}"
     raise InputError(
         f"{file}: has no '{param_key}'; it holds {held}. Set path: param_key_g to the one with the "

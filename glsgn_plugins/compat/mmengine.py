@@ -12,6 +12,7 @@ from urllib.parse import urlparse
 
 import torch
 
+from glsgn_plugins.archs.glsgn import RECORD
 from glsgn_plugins.compat.patch import Patch, is_ours
 from glsgn_plugins.data.sampling import numbered
 from glsgn_plugins.errors import InputError, NotSavedError, StoppedError, message_of
@@ -22,6 +23,7 @@ from glsgn_plugins.io.weights import (
     is_safetensors,
     of_generator,
     read_safetensors,
+    safetensors_metadata,
     states_of,
 )
 
@@ -47,9 +49,10 @@ def _patch_mmengine_loading() -> None:
     def load_from_local(filename: str, map_location: Any) -> Any:
         file = Path(filename).expanduser()
         if is_safetensors(file):
-            weights = read_safetensors(file)
+            weights, told = read_safetensors(file), safetensors_metadata(file)
             glsgn = states_of(weights, ANCHOR)
-            return {"state_dict": of_generator(glsgn[0].weights) if glsgn else weights}
+            record = {RECORD: told[RECORD]} if RECORD in told else {}
+            return {"state_dict": of_generator(glsgn[0].weights) if glsgn else weights, **record}
         return read_checkpoint(file, mmengine_globals(HistoryBuffer))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from glsgn_plugins.compat.schedules import (
     settings_of,
 )
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.io.records import record_in, unlike
 from glsgn_plugins.io.weights import Found, check_fits, of_generator, options_of, states_of
 
 # --- weights that fit, or none -------------------------------------------------------------------
@@ -88,12 +90,17 @@ def fitted(model: Any, checkpoint: Any, source: str) -> Any:
     if generator is None or not (is_ours(model) or isinstance(generator, GLSGN)):
         return checkpoint
     wanted = generator.state_dict()
+    record = record_in(checkpoint)
     held = checkpoint.get("state_dict") if isinstance(checkpoint, Mapping) else None
-    if not wanted or (isinstance(held, Mapping) and _holds(held, of_generator(wanted))):
+    if not wanted:
+        return checkpoint
+    if isinstance(held, Mapping) and _holds(held, of_generator(wanted)):
+        _warn({key: held[f"generator.{key}"] for key in wanted}, record, generator, source)
         return checkpoint
     states = states_of(checkpoint, next(iter(wanted)))
     for state in states:
         if _holds(state.weights, wanted):
+            _warn(state.weights, record, generator, source)
             return {**checkpoint, "state_dict": of_generator(state.weights)}
     kind = type(generator).__name__
     if not states:
@@ -115,6 +122,17 @@ def fitted(model: Any, checkpoint: Any, source: str) -> Any:
         f"{source}: doesn't fit model.generator, {kind}: of {wrong} it has {found}, expected "
         f"{tuple(wanted[wrong].shape)}; give the options that it was trained with"
     )
+
+
+def _warn(
+    weights: Mapping[str, Any], record: dict[str, Any] | None, generator: Any, source: str
+) -> None:
+    from mmengine.logging import print_log
+
+    if not isinstance(generator, GLSGN):
+        return
+    for line in unlike(weights, record, generator, source, "model.generator"):
+        print_log(line, "current", logging.WARNING)
 
 
 def _holds(state: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -9,11 +9,7 @@ shipped one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from glsgn_plugins.errors import InputError, unknown_name
 
@@ -28,24 +24,7 @@ OPTIONS = {
 }
 """Every task, and the options that train it. Not each has weights that are worth shipping."""
 
-LONG_SIDES = {"haze": 448}
-"""Pixels of the copy that ``glsgn restore`` restores with a task's shipped weights, where those of
-a large photograph are too many: see :mod:`glsgn_plugins.inference.reduced`."""
-
-UNRECORDED = {
-    "56038929b3043a0f": {"padding_mode": "replicate"},
-    "fcd0feb0a9da3025": {"padding_mode": "replicate"},
-}
-"""What shapes don't show of shipped weights that hold no record of their network: by
-:func:`fingerprint`, since hosts such as spandrel hand on tensors without a file's name."""
-
 REINSTALL = "install the package again: pip install --force-reinstall --no-deps . in its checkout"
-
-
-def fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """A few digits that tell GLSGN's weights apart, in whichever precision they are."""
-    bias = weights.get("global_pathway.head.bias", torch.zeros(0)).to("cpu", torch.float16)
-    return hashlib.sha256(bias.numpy().tobytes()).hexdigest()[:16]
 
 
 def shipped_tasks() -> list[str]:

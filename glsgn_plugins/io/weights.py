@@ -20,7 +20,8 @@ from glsgn_plugins.archs.glsgn import GLSGN, RECORD
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.atomic import atomic_write_into, write_error
 from glsgn_plugins.io.checkpoints import mmengine_globals, read_checkpoint
-from glsgn_plugins.io.pretrained import UNRECORDED, fingerprint, weights_file
+from glsgn_plugins.io.pretrained import weights_file
+from glsgn_plugins.io.records import record_by_fingerprint, record_in
 
 LOGGER = logging.getLogger("glsgn_plugins")
 
@@ -79,11 +80,10 @@ def read_weights(path: Path | str) -> Found:
     if is_safetensors(path):
         content = read_safetensors(path)
         states = states_of(content, ANCHOR, "the file")
-        record = record_in(safetensors_metadata(path))
     else:
         content = read_checkpoint(path, mmengine_globals(_History))
         states = states_of(content, ANCHOR)
-        record = record_in(content)
+    record = record_of(path, content)
     state = states[0] if states else _inside(path, content)
     if not all(isinstance(value, Tensor) for value in state.weights.values()):
         raise InputError(f"{path}: {state.place} holds more than tensors; expected {KNOWN}")
@@ -95,7 +95,7 @@ def _recorded(
 ) -> dict[str, Any]:
     """:func:`options_of`, and a warning where something is taken for granted."""
     if record is None:
-        record = UNRECORDED.get(fingerprint(weights))
+        record = record_by_fingerprint(weights)
     options = options_of(weights, source, record)
     if record is None:
         LOGGER.warning(
@@ -190,24 +190,14 @@ def _inside(path: Path, checkpoint: Any) -> State:
     raise InputError(f"{path}: expected {KNOWN}; it holds {held}")
 
 
-def record_in(content: Any) -> dict[str, Any] | None:
-    """The options that a network wrote down in what was saved of it.
+def record_of(path: Path, content: Any) -> dict[str, Any] | None:
+    """As of :func:`record_in`, of a file: in safetensors it isn't among the tensors.
 
     Args:
-        content: A checkpoint, or a state dict as it came from the network.
+        path: Of the file.
+        content: What was read from it.
     """
-    if not isinstance(content, Mapping):
-        return None
-    metadata = getattr(content, "_metadata", None) or {}
-    for one in (content, *metadata.values()):
-        found = one.get(RECORD)
-        if isinstance(found, str):
-            return json.loads(found)
-    for value in content.values():
-        found = record_in(value)
-        if found is not None:
-            return found
-    return None
+    return record_in(safetensors_metadata(path) if is_safetensors(path) else content)
 
 
 def options_of(
@@ -219,8 +209,8 @@ def options_of(
         weights: A state dict.
         source: For the message.
         record: What :func:`record_in` found. Without it they are read off the weights, as far as
-            these show them: ``grids``, whether patch statistics were pooled, and how borders are
-            padded leave no trace. Only the last matters once a network is trained.
+            these show them: ``grids``, whether patch statistics were pooled, how borders are
+            padded and ``long_side`` leave no trace. The last two matter once a network is trained.
 
     Returns:
         Options of :class:`~glsgn_plugins.archs.glsgn.GLSGN`.
@@ -287,16 +277,6 @@ def check_fits(found: Found, net: Mapping[str, Any], source: str, place: str) ->
             f"{source}: doesn't fit the network of {place}; these are the weights of "
             f"GLSGN(widths={widths}, blocks={blocks}): set its widths and blocks so, and leave "
             "out what changes the architecture"
-        )
-    padded = (record_in(net) or {}).get("padding_mode", found.options["padding_mode"])
-    if padded != found.options["padding_mode"]:
-        LOGGER.warning(
-            "%s: trained with padding_mode: %s, but the network of %s has %s: what lies near an "
-            "image's border will differ until some training has corrected it",
-            source,
-            found.options["padding_mode"],
-            place,
-            padded,
         )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from mmengine.runner import CheckpointLoader
 
+from glsgn_plugins.archs.glsgn import RECORD
 from glsgn_plugins.io.pretrained import SCHEME
 from glsgn_plugins.io.weights import of_generator, read_weights
 
@@ -21,4 +23,5 @@ def load_from_glsgn(filename: str, map_location: Any = None) -> dict[str, Any]:
     Raises:
         InputError: As of :func:`~glsgn_plugins.io.pretrained.pretrained_file`.
     """
-    return {"state_dict": of_generator(read_weights(filename).weights)}
+    found = read_weights(filename)
+    return {"state_dict": of_generator(found.weights), RECORD: json.dumps(found.options)}

@@ -5,12 +5,12 @@ import pytest
 import torch
 from demo_data import photo
 from harness import psnr, tensor
+from networks import TINY, trained_like
 from torch import nn
 
-from glsgn_plugins import InputError, load_pretrained, restore, restore_array
+from glsgn_plugins import GLSGN, InputError, load_pretrained, restore, restore_array
 from glsgn_plugins.cli.glsgn import main
 from glsgn_plugins.io.images import png, read_image
-from glsgn_plugins.io.pretrained import LONG_SIDES
 
 
 class Dehazed(nn.Module):
@@ -70,7 +70,17 @@ def test_strength_and_mask_go_with_it():
     assert torch.equal(half[:, :, 50:], image[:, :, 50:])
 
 
-@pytest.mark.parametrize("wrong", [31, 0, -5, 64.0, True, "64"])
+def test_the_networks_own_size_is_the_default_and_0_the_image_itself():
+    net, image = trained_like(GLSGN(**TINY, long_side=64)).eval(), image_of(90, 120)
+    assert torch.equal(restore(net, image), restore(net, image, long_side=64))
+    torch.testing.assert_close(restore(net, image, "whole", long_side=0), net(image).detach())
+    assert not torch.equal(restore(net, image), restore(net, image, long_side=0))
+    assert torch.equal(restore(nn.DataParallel(net), image), restore(net, image))
+    other = Dehazed()
+    assert torch.equal(restore(other, image), restore(other, image, long_side=0))
+
+
+@pytest.mark.parametrize("wrong", [31, -5, 64.0, True, "64"])
 def test_what_is_no_number_of_pixels_is_named(wrong):
     with pytest.raises(InputError, match="long_side: expected a number of pixels, 32 or more"):
         restore(Dehazed(), image_of(64, 64), long_side=wrong)
@@ -85,12 +95,14 @@ def test_the_command_does_so_against_haze_unless_told_otherwise(tmp_path, capsys
     clean = read_image(photo("coffee.png"))
     (tmp_path / "in.png").write_bytes(png(clean))
     net = load_pretrained("haze")
-    for more, long_side in (([], LONG_SIDES["haze"]), (["--long-side", "0"], None)):
+    assert net.long_side == 448
+    for more, long_side in (([], 448), (["--long-side", "0"], 0)):
         argv = ["restore", str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--task", "haze"]
         assert main([*argv, "--device", "cpu", "--overwrite", *more]) == 0
         expected = restore_array(net, clean, long_side=long_side)
         assert np.abs(read_image(tmp_path / "out.png").astype(int) - expected).max() <= 1
     assert "299x448" in capsys.readouterr().err
-    assert psnr(tensor(restore_array(net, clean, long_side=448)), tensor(clean)) > 25
+    assert np.array_equal(restore_array(net, clean), restore_array(net, clean, long_side=448))
+    assert psnr(tensor(restore_array(net, clean)), tensor(clean)) > 25
     assert main([*argv, "--long-side", "7"]) == 2
-    assert "long_side: expected a number of pixels" in capsys.readouterr().err
+    assert "error: --long-side: expected a number of pixels" in capsys.readouterr().err

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from glsgn_plugins import GLSGN, InputError, glsgn_b, glsgn_s
 from glsgn_plugins.cli.export import EXPORTS
 from glsgn_plugins.cli.glsgn import main
+from glsgn_plugins.io.records import unlike
 from glsgn_plugins.io.weights import (
-    check_fits,
     glsgn_from,
     options_of,
     read_glsgn,
@@ -32,8 +32,9 @@ OPTIONS = [
     {"padding_mode": "replicate"},
     {"patch_norm": "per_patch"},
     {"grids": ((4, 4), (2, 2), (2, 1))},
+    {"long_side": 48},
 ]
-UNSEEN = ("padding_mode", "patch_norm", "grids")
+UNSEEN = ("padding_mode", "patch_norm", "grids", "long_side")
 """What no shape shows: it travels in the record alone."""
 
 
@@ -160,11 +161,13 @@ def test_onnx_agrees_with_the_core(size, sizes, tmp_path, capsys):
     pytest.importorskip("onnxscript")
     if tuple(map(int, torch.__version__.split(".")[:2])) < EXPORTS:
         pytest.skip("this torch can't export it")
-    net = trained_like(GLSGN(**TINY)).eval()
+    net = trained_like(GLSGN(**TINY, long_side=48)).eval()
     torch.save({"params": net.state_dict()}, tmp_path / "w.pth")
     out = tmp_path / "net.onnx"
     assert main(["export", str(out), "--weights", str(tmp_path / "w.pth"), *size]) == 0
-    assert "differs from torch by" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "differs from torch by" in said
+    assert "full size, where glsgn restore has a copy of 48 pixels" in said
     session = onnxruntime.InferenceSession(str(out))
     for batch in (1, 3):
         for height, width in sizes:
@@ -259,12 +262,28 @@ def test_weights_without_a_record_are_known_wherever_they_were_copied_to(
     assert not caplog.records
 
 
-def test_a_network_that_pads_otherwise_is_told_of(first_weights, tmp_path, caplog):
+def test_a_network_that_pads_otherwise_is_told_of(first_weights, tmp_path):
     save_file(first_weights, tmp_path / "first.safetensors")
-    found = read_weights(tmp_path / "first.safetensors")
-    check_fits(found, glsgn_s(padding_mode="replicate").state_dict(), "these", "network_g")
+    found = read_weights(tmp_path / "first.safetensors").weights
+    assert not unlike(found, None, glsgn_s(padding_mode="replicate"), "these", "network_g")
+    (line,) = unlike(found, None, glsgn_s(), "these", "network_g")
+    assert "trained with padding_mode: replicate, but the network of network_g has zeros" in line
+
+
+def test_a_network_that_is_restored_otherwise_is_told_of():
+    net = GLSGN(**TINY)
+    for said, own, lines in ((448, None, 1), (448, 512, 1), (448, 448, 0), (None, 448, 0)):
+        net.options["long_side"] = own
+        found = unlike(net.state_dict(), {"long_side": said}, net, "these", "network_g")
+        assert len(found) == lines
+        assert all(f"long_side: 448, but network_g.long_side is {own}" in line for line in found)
+
+
+def test_records_of_before_load_and_ask_for_nothing(tmp_path, caplog):
+    net = GLSGN(**TINY)
+    record = {key: value for key, value in net.options.items() if key != "long_side"}
+    for name in ("old.safetensors", "old.pth"):
+        write_weights(net.state_dict(), tmp_path / name, options=record)
+        assert read_glsgn(tmp_path / name).options == net.options
+    assert not unlike(net.state_dict(), record, net, "these", "network_g")
     assert not caplog.records
-    check_fits(found, glsgn_s().state_dict(), "these", "network_g")
-    assert "trained with padding_mode: replicate, but the network of network_g has zeros" in (
-        caplog.text
-    )

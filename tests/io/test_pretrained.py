@@ -181,17 +181,21 @@ def test_commands_take_shipped_weights(tmp_path, monkeypatch, capsys):
     assert all(torch.equal(converted[key], value) for key, value in packed.items())
 
 
-def test_spandrel_loads_the_shipped_file():
+@pytest.mark.parametrize("task", pretrained.shipped_tasks())
+def test_spandrel_loads_the_shipped_file(task, caplog):
+    """It hands on tensors alone; what their record says is known all the same."""
     spandrel = pytest.importorskip("spandrel")
     from glsgn_plugins.spandrel import install
 
     install()
-    file = pretrained.pretrained_file("rain")
+    file = pretrained.pretrained_file(task)
     model = spandrel.ModelLoader(device="cpu").load_from_file(file)
     image = batch(read_image(photo("coffee.png"))[:96, :128])
     with torch.no_grad():
-        wanted = load_pretrained("rain")(image).clamp(0, 1)
+        wanted = load_pretrained(task)(image).clamp(0, 1)
         torch.testing.assert_close(model(image), wanted, atol=1e-6, rtol=0)
+    assert model.model.options == load_pretrained(task).options
+    assert not caplog.records
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,108 @@
+"""What weights say of their network: the options that it wrote down beside them.
+
+:class:`~glsgn_plugins.archs.glsgn.GLSGN` puts them into its state dicts, as
+:data:`~glsgn_plugins.archs.glsgn.RECORD`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from glsgn_plugins.archs.glsgn import GLSGN, RECORD
+from glsgn_plugins.io.pretrained import FOLDER
+
+UNRECORDED = {
+    "56038929b3043a0f": {"padding_mode": "replicate"},
+    "fcd0feb0a9da3025": {"padding_mode": "replicate"},
+}
+"""What shapes don't show of weights that were shipped before, without a record of their network: by
+:func:`fingerprint`, since hosts such as spandrel hand on tensors without a file's name."""
+
+TOLD_BY = "global_pathway.head.bias"
+"""The key whose numbers tell weights apart."""
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """A few digits that tell GLSGN's weights apart, in whichever precision they are."""
+    bias = weights.get(TOLD_BY, torch.zeros(0)).to("cpu", torch.float16)
+    return hashlib.sha256(bias.numpy().tobytes()).hexdigest()[:16]
+
+
+def record_in(content: Any) -> dict[str, Any] | None:
+    """The options that a network wrote down in what was saved of it.
+
+    Args:
+        content: A checkpoint, or a state dict as it came from the network.
+    """
+    if not isinstance(content, Mapping):
+        return None
+    metadata = getattr(content, "_metadata", None) or {}
+    for one in (content, *metadata.values()):
+        found = one.get(RECORD)
+        if isinstance(found, str):
+            return json.loads(found)
+    for value in content.values():
+        found = record_in(value)
+        if found is not None:
+            return found
+    return None
+
+
+def record_by_fingerprint(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """Of shipped weights that a host such as spandrel hands on as tensors alone."""
+    wanted = fingerprint(weights)
+    for path in sorted(FOLDER.glob("*.safetensors")):
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                if fingerprint({TOLD_BY: file.get_tensor(TOLD_BY)}) == wanted:
+                    return record_in(file.metadata())
+        except (SafetensorError, OSError):  # which is said where that file is asked for
+            continue
+    return UNRECORDED.get(wanted)
+
+
+def unlike(
+    weights: Mapping[str, Tensor],
+    record: Mapping[str, Any] | None,
+    net: GLSGN,
+    source: str,
+    place: str,
+) -> list[str]:
+    """What a network does otherwise than its weights were made for, and no key or shape shows.
+
+    Args:
+        weights: A state dict that fits the network.
+        record: What :func:`record_of` found beside it.
+        net: The network as its options have built it; it keeps these.
+        source: For the messages: where the weights are from.
+        place: For the messages: where the options are.
+
+    Returns:
+        Warnings, each a line.
+    """
+    if record is None:
+        record = record_by_fingerprint(weights) or {}
+    said = []
+    padded = net.options["padding_mode"]
+    if record.get("padding_mode", padded) != padded:
+        said.append(
+            f"{source}: trained with padding_mode: {record['padding_mode']}, but the network of "
+            f"{place} has {padded}: what lies near an image's border will differ until some "
+            "training has corrected it"
+        )
+    side = record.get("long_side")
+    if side is not None and side != net.long_side:
+        said.append(
+            f"{source}: to be restored with long_side: {side}, but {place}.long_side is "
+            f"{net.long_side}, by which images are restored, and which is saved; set it to {side} "
+            "unless that is meant"
+        )
+    return said
