@@ -106,7 +106,7 @@ def check_options(opt: Options, train: bool) -> None:
             f"'{opt['network_g']['type']}'; use model_type: SRModel for it"
         )
     val = opt.get("val") or {}
-    _check_restoring(val, model, ours)
+    _check_restoring(val, model, net)
     tiled = issubclass(model, TiledSRModel)
     if not train and val.get("save_img") and "suffix" not in val and not tiled:
         raise InputError("the options lack 'val.suffix', which save_img needs; ~ for none")
@@ -331,19 +331,21 @@ def _check_scheduler(train: Options) -> None:
         )
 
 
-def _check_restoring(val: Options, model: type, ours: bool) -> None:
-    for key in ("tile", "tile_overlap", "strength"):
-        if val.get(key) is not None and not issubclass(model, TiledSRModel):
-            raise InputError(
-                f"val.{key}: {model.__name__} restores whole images alone; use model_type: "
-                "TiledSRModel, which trains as SRModel does"
-            )
+def _check_restoring(val: Options, model: type, net: GLSGN | None) -> None:
+    asked = {f"val.{key}": val.get(key) for key in ("tile", "tile_overlap", "strength")}
+    asked["network_g.long_side"] = getattr(net, "long_side", None)
+    keys = [key for key, value in asked.items() if value is not None]
+    if keys and not issubclass(model, TiledSRModel):
+        raise InputError(
+            f"{keys[0]}: {model.__name__} restores whole images alone; use model_type: "
+            "TiledSRModel, which trains as SRModel does"
+        )
     try:
         check_tile(val.get("tile", "auto"))
     except InputError as error:
         raise InputError(f"val.{error}") from None
     check_strength(val.get("strength", 1), "val.strength")
-    if val.get("tile") == "stream" and not ours:
+    if val.get("tile") == "stream" and net is None:
         raise InputError("val.tile: stream works with GLSGN alone; use auto, whole or pixels")
     overlap = val.get("tile_overlap")
     if overlap is not None and (not isinstance(overlap, int) or overlap < 0):

@@ -10,8 +10,10 @@ from mmagic import registry as mmagic
 from mmengine import registry as engine
 from torch.utils.data import DataLoader
 
+from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.errors import InputError, nearest, unknown_name
 from glsgn_plugins.mmagic.datasets import FromConfig
+from glsgn_plugins.mmagic.tiled_model import TiledEditModel
 from glsgn_plugins.schema import (
     Natural,
     Number,
@@ -101,6 +103,23 @@ def check_config(cfg: Mapping[str, Any]) -> None:
             validate(Wrapper, wrapper, "optim_wrapper.")
     for place, section, registry in _typed(cfg):
         _check_type(place, section, registry)
+    _check_restoring(cfg["model"])
+
+
+def _check_restoring(model: Any) -> None:
+    """``long_side`` is what our models test by; MMagic's run the generator on whole images."""
+    generator = model.get("generator") if isinstance(model, Mapping) else None
+    if not isinstance(generator, Mapping) or generator.get("long_side") is None:
+        return
+    if generator.get("type") not in ("GLSGN", GLSGN):
+        return
+    kind = model["type"]
+    made = mmagic.MODELS.get(kind) if isinstance(kind, str) else kind
+    if not (inspect.isclass(made) and issubclass(made, TiledEditModel)):
+        raise InputError(
+            f"model.generator.long_side: {kind} tests whole images alone; use "
+            "type='TiledEditModel', which trains as BaseEditModel does"
+        )
 
 
 def _check_loop(loop: dict[str, Any]) -> None:

@@ -61,6 +61,12 @@ OPTION_ERRORS = {
         "val.tile: SRModel",
         "model_type: TiledSRModel",
     ),
+    "stock model's long side": (
+        lambda opt: (stock_model(opt), opt["network_g"].update(long_side=64)),
+        "network_g.long_side: SRModel",
+        "model_type: TiledSRModel",
+    ),
+    "long side": (set_in("network_g", "long_side", value=7), "GLSGN long_side:", "got 7"),
     "model key": (set_in("train", "grad_clipp", value=1), "train.grad_clipp", "'grad_clip'"),
     "loss key": (
         set_in("train", "pathway_opt", "criterium", value="l1"),

@@ -6,11 +6,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from harness import BIN, run_command
+from harness import BIN, psnr, run_command, tensor
 from networks import trained_like
 
-from glsgn_plugins import GLSGN
+from glsgn_plugins import GLSGN, restore_array
 from glsgn_plugins.compat import patch_basicsr
+from glsgn_plugins.io.images import read_image
+from glsgn_plugins.io.weights import read_glsgn
 
 TINY = {"widths": [4, 4, 6, 8]}
 
@@ -27,6 +29,10 @@ STOCK |= {"num_feat": 4, "num_block": 1, "upscale": 1}
 
 NETWORKS = {
     "GLSGN": (lambda: trained_like(GLSGN(**TINY)), {"type": "GLSGN", **TINY}),
+    "reduced": (
+        lambda: trained_like(GLSGN(**TINY, long_side=48)),
+        {"type": "GLSGN", **TINY, "long_side": 48},
+    ),
     # BasicSR's own: at scale 1 a chain of convolutions that sees five pixels around each.
     "EDSR": (stock, STOCK),
 }
@@ -78,6 +84,25 @@ def test_scores_in_pieces_are_those_of_the_whole(tested, network, tile, says):
     assert sorted(images) == sorted(expected) == ["0", "1", "2", "3"]
     for name, image in images.items():
         assert np.abs(image.astype(int) - expected[name]).max() <= 1
+
+
+def test_scores_and_images_are_restores_at_the_networks_long_side(project, tested):
+    """And options that don't name it are kept to, with a warning."""
+    file = project / "experiments/tiny/models/net_g_latest.pth"
+    found = {name: tested(name, "TiledSRModel") for name in ("reduced", "GLSGN")}
+    net = read_glsgn(file)
+    for name, long_side in (("reduced", 48), ("GLSGN", 0)):
+        score, images, log = found[name]
+        scores = []
+        for stem, image in images.items():
+            lq, gt = (read_image(project / f"data/{side}/{stem}.png") for side in ("lq", "gt"))
+            expected = restore_array(net, lq, long_side=long_side)
+            assert np.abs(image[..., ::-1].astype(int) - expected).max() <= 1
+            scores.append(psnr(tensor(expected), tensor(gt)))
+        assert len(scores) == 4
+        assert score == pytest.approx(np.mean(scores), abs=0.01)
+        warned = "long_side: 48, but network_g.long_side is None" in log
+        assert warned == (name == "GLSGN")
 
 
 def test_at_strength_0_pictures_are_the_inputs(project, tested):

@@ -1,5 +1,6 @@
 """MMagic's registries, loading and errors, in this process: ``mim`` runs the same code."""
 
+import logging
 import os
 import pickle
 from collections import OrderedDict
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from glsgn_plugins import GLSGN, InputError, compat
+from glsgn_plugins import GLSGN, InputError, compat, restore
 from glsgn_plugins.data import datasets
 from glsgn_plugins.errors import NonFiniteLossError, NotSavedError
 from glsgn_plugins.io import checkpoints
 from glsgn_plugins.io.shipped import shipped_files
+from glsgn_plugins.io.weights import of_generator, write_weights
 from glsgn_plugins.metrics import calculate_lpips, calculate_seam
 
 if compat.installed("mmagic") is None:
@@ -26,10 +28,11 @@ from mmagic.registry import DATASETS, METRICS, MODELS
 from mmagic.structures import DataSample
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.logging import HistoryBuffer, MessageHub, MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from mmengine.runner import checkpoint as loading
+from networks import trained_like
 from tiny_mmagic import tiny, write
 
 
@@ -473,6 +476,42 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path):
         file.write_bytes(b"")
     with pytest.raises(InputError, match="none of its 3 checkpoints can be read"):
         runner.find_latest_checkpoint(str(tmp_path))
+
+
+class Said(logging.Handler):
+    """Keeps what MMEngine's logger, which is none of logging's tree, is told."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+def test_tests_are_restores_at_the_generators_long_side(tmp_path):
+    """And configs that don't name it are kept to, with a warning."""
+    cfg, image, said = tiny()["model"], torch.rand(1, 3, 80, 96), Said()
+    net = trained_like(GLSGN(cfg["generator"]["widths"], long_side=48)).eval()
+    write_weights(net.state_dict(), tmp_path / "ours.safetensors")
+    torch.save({"state_dict": of_generator(net.state_dict())}, tmp_path / "no record.pth")
+    MMLogger.get_current_instance().addHandler(said)
+    try:
+        for name, own, warned in (
+            ("ours.safetensors", 48, False),
+            ("ours.safetensors", None, True),
+            ("no record.pth", 48, False),
+        ):
+            generator = {**cfg["generator"], "long_side": own}
+            model = MODELS.build({**cfg, "generator": generator}).eval()
+            load_checkpoint(model, str(tmp_path / name), logger="current")
+            found = model.forward_tensor(image)
+            assert torch.equal(found, restore(net, image, "whole", long_side=own or 0))
+            lines = [line for line in said.lines if "long_side" in line]
+            assert bool(lines) == warned, lines
+            said.lines.clear()
+    finally:
+        MMLogger.get_current_instance().removeHandler(said)
 
 
 def test_test_cfg_says_how_much_of_the_change_is_wanted():
