@@ -100,7 +100,7 @@ def seams(args: argparse.Namespace) -> list[str]:
         image = degradation.sample(np.random.default_rng(k)).apply(truth)
         made = {"the input": image}
         for name, network, tile in ways:
-            made[name] = restore_array(network, image, tile)
+            made[name] = restore_array(network, image, tile, long_side=0)
         for name, found in made.items():
             values = [calculate_seam(found, truth, figure=f) for f in ("gradient", "residual")]
             figures.setdefault(name, []).append(values)

@@ -34,7 +34,7 @@ def by_tiles(net: nn.Module, image: Tensor, side: int) -> Tensor:
         for left in range(0, width, step):
             rows = mirrored(top - EDGE, side, height)
             cols = mirrored(left - EDGE, side, width)
-            part = restore(net, image[:, :, rows][:, :, :, cols])
+            part = restore(net, image[:, :, rows][:, :, :, cols], long_side=0)
             target = out[:, :, top : top + step, left : left + step]
             part = part[:, :, EDGE:, EDGE:]
             target.copy_(part[:, :, : target.shape[2], : target.shape[3]])
@@ -61,7 +61,7 @@ def main() -> None:
         for path in args.photographs:
             parameters = DEGRADATIONS[task]().sample(np.random.default_rng(5))
             lq, truth = (tensor(x) for x in parameters.pair(read_image(path)))
-            whole = restore(net, lq)
+            whole = restore(net, lq, long_side=0)  # as an exported network runs
             size = f"{lq.shape[3]}x{lq.shape[2]}"
             print(f"{task} {path.name} {size}: input {psnr(lq, truth):.2f} dB", end=", ")
             print(f"whole {psnr(whole, truth):.2f}", flush=True)

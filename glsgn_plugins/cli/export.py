@@ -69,9 +69,14 @@ def run(args: argparse.Namespace) -> int:
             f"{args.output}: differs from torch by {difference:.1e} at most; copy it to "
             "~/.local/share/darktable/models, and pick it in darktable's preferences under AI"
         )
-        return 0
-    difference = export(net, args.output, tuple(args.size) if args.size else None)
-    print(f"{args.output}: differs from torch by {difference:.1e} at most")
+    else:
+        difference = export(net, args.output, tuple(args.size) if args.size else None)
+        print(f"{args.output}: differs from torch by {difference:.1e} at most")
+    if net.long_side is not None:
+        print(
+            f"{args.output}: runs on pictures at their full size, where glsgn restore has a copy "
+            f"of {net.long_side} pixels restored, which these weights do better by"
+        )
     return 0
 
 
@@ -79,6 +84,7 @@ def export(net: GLSGN, path: Path, size: tuple[int, int] | None = None) -> float
     """Write a network as ONNX with a dynamic batch: input ``lq``, output ``restored``.
 
     Padding and cropping are part of what is written, so that any size from 32x32 up goes in.
+    It is the forward alone: ``long_side`` isn't part of it, and pictures go in at full size.
 
     Args:
         net: In eval mode, on the CPU.

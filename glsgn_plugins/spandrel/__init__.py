@@ -32,7 +32,10 @@ class GLSGNArch(Architecture[GLSGN]):
         return True
 
     def load(self, state_dict: StateDict) -> ImageModelDescriptor[GLSGN]:
-        """The network with these weights, and what it can do."""
+        """The network with these weights, and what it can do.
+
+        Calling what comes back is one forward; ``restore`` of its ``model`` heeds ``long_side``.
+        """
         net = glsgn_from(state_dict, "the state dict")
         return ImageModelDescriptor(
             net,
