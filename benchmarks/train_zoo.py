@@ -183,7 +183,7 @@ def options(stage: Stage, network: str, args: argparse.Namespace, steps: int) ->
     if network == "glsgn_s":
         opt["network_g"] = dict(GLSGN_S)
         if stage.name == "haze":  # better so than at full size: docs/results.md
-            opt["network_g"]["long_side"] = 448
+            opt["network_g"]["long_side"] = 320
     else:
         opt["network_g"] = {"type": "Peer", "peer": network}
         train["pixel_opt"] = {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"}
