@@ -351,8 +351,9 @@ class LocalPathway(nn.Module):
             coarsest = coarsest * attention
             attention = merge_patches(attention, grid)
         joined = [merge_patches(feature, grid, merged) for feature in (*finer, coarsest)]
-        decoded, passed_on = (
+        # A list: torch 2.1's compiler can't unpack a generator.
+        decoded, passed_on = [
             merge_patches(feature, merged)
             for feature in self.decoder(joined, merged[0] * merged[1])
-        )
+        ]
         return changed(image, self.head(decoded), self.gain), passed_on, attention

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 META = torch.device("meta")
 
@@ -49,7 +49,7 @@ class Watch(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = func._schema.name.removeprefix("aten::")
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        given = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
         here = [tensor for tensor in given if tensor.device.type == self.device]
         # Numbers without dimensions are passed along with the call, as they are.
         hosts = [tensor for tensor in given if tensor.device.type == "cpu" and tensor.dim()]
@@ -58,11 +58,11 @@ class Watch(TorchDispatchMode):
         if here and hosts:
             raise WaitsError(f"{name} of a tensor on the host with one on the device")
         if name in ("index", "index_put", "index_put_", "_index_put_impl_") and here:
-            indices = [leaf for leaf in tree_leaves(args[1:2]) if isinstance(leaf, Tensor)]
+            indices = [leaf for leaf in tree_flatten(args[1:2])[0] if isinstance(leaf, Tensor)]
             if any(index.dtype in (torch.bool, torch.uint8) for index in indices):
                 raise WaitsError(f"{name} by a mask: the host must know how many there are")
         result = func(*args, **kwargs)
-        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        made = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
         there = [tensor for tensor in made if tensor.device.type == self.device]
         if here and len(there) < len(made):
             raise WaitsError(f"{name} copies from the device to the host")
