@@ -1,22 +1,30 @@
-"""Images per second of decoding, cropping and degrading at 4K, and samples that a loader delivers.
+"""Samples per second that a core delivers from 4K, by each form of a set; and what its steps take.
 
 python benchmarks/data.py --photographs DIR
 
-One core for the last table: OpenCV and torch with one thread. The first compares loaders of
-two workers over the same PNG files, BasicSR's own PairedImageDataset first; each is asked for the
-same number of samples, epochs over, after its workers have started; the ratio is that of samples
-per second of a core's time.
+The first table has loaders of one worker over the same pictures, BasicSR's own PairedImageDataset
+first: as PNG, JPEG and BMP of 3840x2160, as sub-images, these in an LMDB, and degraded as they are
+read. Files lie in the system's cache. What counts is the time of a core that the loader and its
+worker take, so that others on the machine change it little; OpenCV and torch have one thread. The
+ratio is to PairedImageDataset on the same files, or, where photographs are degraded, on pairs that
+were stored in their format.
+
+The last column has the cores that keep one H100 busy that trains glsgn_b, as docs/gpu.md works it
+out: a step has three times the forward's multiply-adds and bytes of convolutions in half precision,
+of which the card does no more than its data sheet's rate, and a tenth of that is taken for granted.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,10 +32,12 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from forward import build
+from gpu_bench import work_of
 
 from glsgn_plugins.compat import patch_basicsr
 from glsgn_plugins.data.crops import Crops
-from glsgn_plugins.data.datasets import UHDPairedDataset
+from glsgn_plugins.data.datasets import UHDPairedDataset, UHDSynthesisDataset
 from glsgn_plugins.data.generate import Settings, generate_set
 from glsgn_plugins.data.synthesis import make_degradation
 from glsgn_plugins.degradations import DEGRADATIONS, PRESETS, Place
@@ -35,7 +45,19 @@ from glsgn_plugins.degradations.depth import thumbnail
 from glsgn_plugins.io.images import png, read_image
 
 SCENES = 0.1
-"""Share of whole scenes, as in the shipped options; these have 2 crops of each image."""
+"""Share of whole scenes, as in the shipped options."""
+
+SHIPPED = 2
+"""Crops of each image there."""
+
+SUB_IMAGES = {512: 960, 1024: 1440}
+"""Sides of sub-images by those of crops; 720 pixels from one to the next."""
+
+H100 = (989e12 / 2, 3.35e12)
+"""Multiply-adds in bfloat16 and bytes per second, by its data sheet (SXM, dense)."""
+
+REACHED = 0.1
+"""Share of the lower of these two that a network of few channels is taken to reach."""
 
 
 def seconds(run: Callable[[], Any], repeats: int) -> float:
@@ -51,8 +73,6 @@ def seconds(run: Callable[[], Any], repeats: int) -> float:
 
 def per_core(root: Path, repeats: int) -> None:
     """Decoding, cropping, degrading and encoding one 4K image."""
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
     lq, gt = (sorted((root / side).iterdir()) for side in ("lq", "gt"))
     image, other = read_image(gt[0]), read_image(gt[1])
     jpeg = root / "one.jpg"
@@ -90,15 +110,22 @@ def per_core(root: Path, repeats: int) -> None:
         print(f"| {name} | {value:.4f} | {1 / max(value, 1e-9):.1f} |")
 
 
-def delivered(dataset: Any, samples: int, batch: int) -> tuple[float, float]:
-    """Of BasicSR's loader with two workers, which have started already: samples per second, and per
-    second of a core's time, which others on the machine take none of."""
+def wanted(crop: int) -> float:
+    """Samples per second that an H100 takes in training glsgn_b."""
+    macs, moved = work_of(build("glsgn_b"), (1, 3, crop, crop), width=2)
+    return REACHED / max(3 * macs / H100[0], 3 * moved / H100[1])
+
+
+def delivered(dataset: Any, samples: int, batch: int) -> float:
+    """Samples per second of a core, of BasicSR's loader with one worker, which has started already.
+
+    At least so many samples, and for at least a second.
+    """
     from basicsr.data import build_dataloader
     from basicsr.data.data_sampler import EnlargedSampler
 
-    ratio = -(-(samples + 4 * batch) // len(dataset))
-    sampler = EnlargedSampler(dataset, 1, 0, ratio)
-    options = {"phase": "train", "batch_size_per_gpu": batch, "num_worker_per_gpu": 2}
+    sampler = EnlargedSampler(dataset, 1, 0, -(-100 * (samples + batch) // len(dataset)))
+    options = {"phase": "train", "batch_size_per_gpu": batch, "num_worker_per_gpu": 1}
     batches: Any = iter(build_dataloader(dataset, options, num_gpu=1, sampler=sampler, seed=0))
 
     def spent() -> float:
@@ -108,50 +135,110 @@ def delivered(dataset: Any, samples: int, batch: int) -> tuple[float, float]:
             ticks += int(fields[11]) + int(fields[12])
         return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
-    for _ in range(4):  # both workers have started, and what they fetched ahead is used up
+    # What the worker fetched ahead is used up then, and it has just begun another batch, as it has
+    # whenever one has been taken.
+    for _ in range(3):
         next(batches)
-    start, before = time.perf_counter(), spent()
-    for _ in range(samples // batch):
+    start = spent()
+    for count in itertools.count(batch, batch):
         next(batches)
-    return samples / (time.perf_counter() - start), samples / (spent() - before)
+        took = spent() - start
+        if (count >= samples and took > 1) or count >= 50 * samples:
+            return count / took
+    raise AssertionError  # it counts on
 
 
-def loaders(root: Path, samples: int, batch: int) -> None:
-    """Samples per second at crops of 512 and 1024."""
-    patch_basicsr()
+def stock(root: Path, size: int, backend: str = "disk") -> Any:
+    """BasicSR's own dataset."""
     from basicsr.data import build_dataset
 
-    print(f"\nTwo workers, batches of {batch}, {samples} samples\n")
-    print("| crop | dataset | samples per s | per core | ratio |\n| --- | --- | --- | --- | --- |")
-    for size in (512, 1024):
-        stock = build_dataset(
-            {
-                "name": "stock",
-                "type": "PairedImageDataset",
-                "dataroot_lq": str(root / "lq"),
-                "dataroot_gt": str(root / "gt"),
-                "io_backend": {"type": "disk"},
-                "phase": "train",
-                "scale": 1,
-                "gt_size": size,
-                "use_hflip": True,
-                "use_rot": False,
-            }
-        )
-        rate, peer = delivered(stock, samples, batch)
-        print(f"| {size} | PairedImageDataset | {rate:.2f} | {peer:.2f} | 1.00 |", flush=True)
-        for crops in (1, 2, 4, 8):
-            ours = UHDPairedDataset(
-                str(root),
-                "synthesized",
-                crops=Crops(
-                    gt_size=size, use_hflip=True, crops_per_image=crops, scene_share=SCENES
-                ),
-            )
-            ours.as_bytes = True
-            rate, core = delivered(ours, samples, batch)
-            name = f"UHDPairedDataset, crops_per_image {crops}"
-            print(f"| {size} | {name} | {rate:.2f} | {core:.2f} | {core / peer:.2f} |", flush=True)
+    end = ".lmdb" if backend == "lmdb" else ""
+    options = {
+        "name": "stock",
+        "type": "PairedImageDataset",
+        "dataroot_lq": str(root / f"lq{end}"),
+        "dataroot_gt": str(root / f"gt{end}"),
+        "io_backend": {"type": backend},
+        "phase": "train",
+        "scale": 1,
+        "gt_size": size,
+        "use_hflip": True,
+        "use_rot": False,
+    }
+    return build_dataset(options)
+
+
+def ours(root: Path, size: int, crops_per_image: int, degradation: str = "") -> Any:
+    """With the scenes and bytes of the shipped options."""
+    crops = Crops(gt_size=size, use_hflip=True, crops_per_image=crops_per_image, scene_share=SCENES)
+    dataset: UHDPairedDataset | UHDSynthesisDataset
+    if degradation:
+        dataset = UHDSynthesisDataset(str(root / "gt"), {"type": degradation}, crops=crops)
+    else:
+        dataset = UHDPairedDataset(str(root), "synthesized", crops=crops)
+    dataset.as_bytes = True
+    return dataset
+
+
+def compared(roots: dict[str, Path], size: int) -> Iterator[tuple[str, str, Any]]:
+    """Form of the files, name and dataset; PairedImageDataset comes first in each form."""
+    for form in ("PNG", "JPEG", "BMP"):
+        yield form, "PairedImageDataset", stock(roots[form], size)
+        for count in (1, SHIPPED, 4) if form == "PNG" else (SHIPPED,):
+            yield form, f"UHDPairedDataset, {count} of an image", ours(roots[form], size, count)
+    for kind in DEGRADATIONS:  # photographs come so
+        made = ours(roots["JPEG"], size, SHIPPED, kind)
+        yield "JPEG", f"UHDSynthesisDataset, {kind}, {SHIPPED} of an image", made
+    form, root = f"sub-images of {SUB_IMAGES[size]}, PNG", roots[f"sub-images {size}"]
+    yield form, "PairedImageDataset", stock(root, size)
+    yield form, "UHDPairedDataset, 1 of an image", ours(root, size, 1)
+    yield f"{form}, in LMDB", "PairedImageDataset", stock(root / "lmdb", size, "lmdb")
+
+
+def forms_of(root: Path, crops: list[int]) -> dict[str, Path]:
+    """The pairs of a folder in the other forms, beside it."""
+    roots = {"PNG": root, "JPEG": root.parent / "jpeg", "BMP": root.parent / "bmp"}
+    for form in ("JPEG", "BMP"):
+        for file in sorted((*root.glob("lq/*.png"), *root.glob("gt/*.png"))):
+            to = roots[form] / file.parent.name / f"{file.stem}.{form.lower()}"
+            to.parent.mkdir(parents=True, exist_ok=True)
+            encoded = cv2.imencode(to.suffix, read_image(file)[..., ::-1])[1]
+            to.write_bytes(bytes(encoded))
+    for crop in crops:
+        side = SUB_IMAGES[crop]
+        roots[f"sub-images {crop}"] = squares = root.parent / f"sub-images-{crop}"
+        prepare(root, squares, "--sub-images", str(side), "--step", "720")
+        prepare(squares, squares / "lmdb", "--lmdb")
+    return roots
+
+
+def prepare(source: Path, out: Path, *more: str) -> None:
+    """``glsgn prepare``."""
+    command = [sys.executable, "-m", "glsgn_plugins.cli.glsgn", "prepare", str(source)]
+    done = subprocess.run(
+        [*command, "--workers", "1", "--out", str(out), *more],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+
+
+def loaders(roots: dict[str, Path], crops: list[int], samples: int, batch: int) -> None:
+    """The first table."""
+    patch_basicsr()
+    print(f"\nOne worker, batches of {batch}, at least {samples} samples\n")
+    print("| crop | files | dataset | samples per s of a core | ratio | cores for an H100 |")
+    print("| --- " * 6 + "|")
+    for size in crops:
+        need, peers = wanted(size), {}
+        for form, name, dataset in compared(roots, size):
+            rate = delivered(dataset, samples, batch)
+            ratio = rate / peers.setdefault(form, rate)
+            cells = (size, form, name, f"{rate:.2f}", f"{ratio:.2f}", f"{need / rate:.1f}")
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
+        print(f"An H100 wants {need:.0f} samples per s.", file=sys.stderr)
 
 
 def main() -> None:
@@ -159,20 +246,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--photographs", required=True, help="of 3840x2160 or more, at least two")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--samples", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=4, help="4 is that of the shipped options")
+    parser.add_argument("--crops", type=int, nargs="+", choices=SUB_IMAGES, default=[*SUB_IMAGES])
     parser.add_argument("--loaders", action="store_true", help="the first table alone")
     args = parser.parse_args()
     print(f"`python benchmarks/data.py {shlex.join(sys.argv[1:])}`")
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "set")
         settings = Settings(
             args.photographs, {"type": "rain", "preset": "plain"}, size=(3840, 2160)
         )
-        for problem in generate_set(root, settings, workers=2):
+        for problem in generate_set(root, settings, workers=1):
             if problem:
                 print(f"left out: {problem}", file=sys.stderr)
-        loaders(root, args.samples, args.batch)
+        loaders(forms_of(root, args.crops), args.crops, args.samples, args.batch)
         if not args.loaders:
             per_core(root, args.repeats)
 

@@ -1,6 +1,6 @@
 """Whether float16 holds: largest activation and gradient of every layer, on extreme pictures.
 
-python benchmarks/ranges.py --task rain --out ranges_rain.csv
+python benchmarks/ranges.py --task rain haze --out ranges.csv
 
 Pictures are made here, the same each time: black, white, one pixel, single and alternating lines at
 every angle, checkers of every size, noise of every contrast, ramps, saturated colours, and parts of
@@ -9,6 +9,7 @@ stretched and inverted. The network runs in float32, so that nothing is cut off:
 what would have to fit into float16, whose largest number is 65504. A layer is one module; the table
 has what any operation inside of it put out, forward and backward, of GLSGNLoss in training mode.
 Exit code 1 where a value comes within ``--margin`` of that number: keep that layer in float32.
+``--stride N`` takes every N-th picture where there is no time for all.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import csv
 import shlex
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,66 +144,84 @@ class Ranges(TorchDispatchMode):
         return made
 
 
-def main() -> int:
-    """Print a Markdown table of the largest; 1 where float16 doesn't hold."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    network = parser.add_mutually_exclusive_group(required=True)
-    network.add_argument("--task", choices=tuple(OPTIONS), help="the shipped weights")
-    network.add_argument("--weights", metavar="FILE", help="one's own")
-    parser.add_argument("--margin", type=float, default=8, help="of 65504; 8 by default")
-    parser.add_argument("--pictures", type=int, help="the first so many only")
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rows", type=int, default=12, help="of the table")
-    parser.add_argument("--out", type=Path, help="CSV file for all layers")
-    args = parser.parse_args()
-    net = load_pretrained(args.task) if args.task else read_glsgn(args.weights)
-    net = net.to(args.device).train()
+Row = tuple[str, tuple[float, int], tuple[float, int]]
+"""A layer, its largest activation and its largest gradient, each with its picture's number."""
+
+
+def measured(net: nn.Module, images: Sequence[np.ndarray], device: str, batch: int) -> list[Row]:
+    """All layers of a network, the largest activation first."""
+    net = net.to(device).train()
     net.return_pathways = True
     loss, ranges = GLSGNLoss(), Ranges(net)
-    names, images = zip(*list(pictures())[: args.pictures])
-    truth = torch.full((1, 3, SIDE, SIDE), 0.5, device=args.device)
-    for first in range(0, len(images), args.batch):
-        batch = np.stack(images[first : first + args.batch]).transpose(0, 3, 1, 2)
-        lq = torch.from_numpy(np.ascontiguousarray(batch, np.float32)).to(args.device)
+    truth = torch.full((1, 3, SIDE, SIDE), 0.5, device=device)
+    for first in range(0, len(images), batch):
+        stacked = np.stack(images[first : first + batch]).transpose(0, 3, 1, 2)
+        lq = torch.from_numpy(np.ascontiguousarray(stacked, np.float32)).to(device)
         ranges.first = first
         net.zero_grad()
         with ranges:
             outputs = net(lq)
             value = loss(outputs, truth.expand_as(lq).contiguous())
         value.backward()
-        print(f"\r{first + len(batch)} of {len(images)}", end="", file=sys.stderr, flush=True)
+        print(f"\r{first + len(lq)} of {len(images)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-
     layers = sorted({*ranges.forward, *ranges.backward} - {""})
     rows = [(layer, ranges.forward[layer], ranges.backward[layer]) for layer in layers]
-    rows.sort(key=lambda row: -row[1][0])
-    limit = LARGEST / args.margin
-    over = [row[0] for row in rows if row[1][0] > limit]
-    steepest = max(row[2][0] for row in rows)
-    print(f"`python benchmarks/ranges.py {shlex.join(sys.argv[1:])}`, torch {torch.__version__}\n")
+    return sorted(rows, key=lambda row: -row[1][0])
+
+
+def table(rows: list[Row], names: Sequence[str], shown: int, margin: float) -> bool:
+    """Print the largest; whether float16 holds."""
     print("| layer | largest activation | 65504 is times more | on | largest gradient |")
     print("| --- | --- | --- | --- | --- |")
-    for layer, (top, where), (slope, _) in rows[: args.rows]:
-        shown = names[where] if where >= 0 else "n/a"
+    for layer, (top, where), (slope, _) in rows[:shown]:
+        on = names[where] if where >= 0 else "n/a"
         times = LARGEST / max(top, SMALLEST)
-        print(f"| {layer} | {top:.3g} | {times:.0f} | {shown} | {slope:.2e} |")
+        print(f"| {layer} | {top:.3g} | {times:.0f} | {on} | {slope:.2e} |")
+    steepest = max(row[2][0] for row in rows)
     print(
-        f"\n{len(images)} pictures, {len(rows)} layers. The largest activation of all is "
+        f"\n{len(names)} pictures, {len(rows)} layers. The largest activation of all is "
         f"{rows[0][1][0]:.3g}, the largest gradient {steepest:.2e}: a loss scale of up to "
         f"2^{int(np.log2(LARGEST / max(steepest, SMALLEST)))} fits."
     )
+    over = [row[0] for row in rows if row[1][0] > LARGEST / margin]
     if over:
-        print(f"Within {args.margin:g} of 65504, to be kept in float32: {', '.join(over)}")
+        print(f"Within {margin:g} of 65504, to be kept in float32: {', '.join(over)}\n")
     else:
-        print(f"None within {args.margin:g} of 65504: no layer needs float32.")
+        print(f"None within {margin:g} of 65504: no layer needs float32.\n")
+    return not over
+
+
+def main() -> int:
+    """Print a Markdown table for each network; 1 where float16 doesn't hold."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument("--task", nargs="+", choices=tuple(OPTIONS), help="the shipped weights")
+    network.add_argument("--weights", metavar="FILE", help="one's own")
+    parser.add_argument("--margin", type=float, default=8, help="of 65504; 8 by default")
+    parser.add_argument("--pictures", type=int, help="the first so many only")
+    parser.add_argument("--stride", type=int, default=1, help="every so many-th picture only")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rows", type=int, default=12, help="of each table")
+    parser.add_argument("--out", type=Path, help="CSV file for all layers")
+    args = parser.parse_args()
+    names, images = zip(*list(pictures())[: args.pictures : args.stride])
+    print(f"`python benchmarks/ranges.py {shlex.join(sys.argv[1:])}`, torch {torch.__version__}\n")
+    holds, lines = True, []
+    for which in args.task or [args.weights]:
+        net = load_pretrained(which) if args.task else read_glsgn(which)
+        rows = measured(net, images, args.device, args.batch)
+        print(f"{which}:\n")
+        holds = table(rows, names, args.rows, args.margin) and holds
+        for layer, (top, where), (slope, _) in rows:
+            lines.append((which, layer, top, names[where] if where >= 0 else "", slope))
     if args.out:
         with args.out.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(("layer", "activation", "picture", "gradient"))
-            for layer, (top, where), (slope, _) in rows:
-                writer.writerow((layer, top, names[where] if where >= 0 else "", slope))
-    return 1 if over else 0
+            writer.writerow(("network", "layer", "activation", "picture", "gradient"))
+            writer.writerows(lines)
+    return 0 if holds else 1
 
 
 if __name__ == "__main__":

@@ -141,15 +141,14 @@ class Parts(NamedTuple):
         pair: Its files.
         lq: The input, or some rows of it.
         gt: The truth, likewise.
-        windows: Those of the samples, in their order, where they are drawn already.
-        first: Row of the images with which ``lq`` and ``gt`` begin.
+        windows: Those of the samples, in their order and of these rows, where they are drawn
+            already.
     """
 
     pair: Pair
     lq: Image
     gt: Image
     windows: Iterator[Window] | None = None
-    first: int = 0
 
 
 class UHDPairedDataset(_Photographs):
@@ -196,7 +195,7 @@ class UHDPairedDataset(_Photographs):
         return parts or Parts(pair, *read_pair(pair, self.crop_gt))
 
     def _rows(self, pair: Pair, streams: Sequence[np.random.Generator]) -> Parts | None:
-        """Only the rows that the samples show; ``None``, with nothing drawn, where that can't be.
+        """The rows that the samples show; ``None``, with nothing drawn, where that can't be.
 
         Windows are drawn first, then, from the streams that they would be drawn from anyway.
         """
@@ -206,26 +205,26 @@ class UHDPairedDataset(_Photographs):
             return None
         states = [stream.bit_generator.state for stream in streams]
         windows = [self.crops.window(height, width, pair.lq, stream) for stream in streams]
-        first = min(window.top for window in windows)
-        last = max(window.top + window.size[0] for window in windows)
-        same = (headers[1].height, headers[1].width) == (height, width)
-        if same and all(window.height == height for window in windows):
+        first, last = 0, height
+        if all(window.height == height for window in windows):  # none is scaled down
+            first = min(window.top for window in windows)
+            last = max(window.top + window.size[0] for window in windows)
+            windows = [w._replace(height=last - first, top=w.top - first) for w in windows]
+        if (headers[1].height, headers[1].width) == (height, width):
             lq, gt = (read_rows(path, first, last) for path in pair)
             if lq is not None and gt is not None:
-                return Parts(pair, lq, gt, iter(windows), first)
+                return Parts(pair, lq, gt, iter(windows))
         for stream, state in zip(streams, states):
             stream.bit_generator.state = state
         return None
 
     def _sample(self, decoded: Parts, rng: np.random.Generator) -> tuple[Image, Image, Path, Path]:
-        pair, lq, gt, windows, first = decoded
+        pair, lq, gt, windows = decoded
         if windows is None:
             window = self.crops.window(lq.shape[0], lq.shape[1], pair.lq, rng)
-            return window.cut(lq), window.cut(gt), *pair
-        window = next(windows)
-        rows = slice(window.top - first, window.top - first + window.size[0])
-        columns = slice(window.left, window.left + window.size[1])
-        return lq[rows, columns], gt[rows, columns], *pair
+        else:
+            window = next(windows)
+        return window.cut(lq), window.cut(gt), *pair
 
 
 class UHR4KDataset(UHDPairedDataset):
@@ -294,7 +293,8 @@ class UHDSynthesisDataset(_Photographs):
     ) -> tuple[Path, Image, NDArray[Any] | None]:
         path = self.synthesis.photographs[index]
         companion = self.synthesis.companion(path, streams[0])
-        image = read_image(path)
+        image = read_rows(path)
+        image = read_image(path) if image is None else image
         return path, image, self.synthesis.read_companion(companion, image)
 
     def _sample(

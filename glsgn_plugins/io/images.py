@@ -84,26 +84,53 @@ def read_image(path: Path) -> NDArray[Any]:
 _started_vips_in = 0
 
 
-def read_rows(path: Path, first: int, last: int) -> NDArray[Any] | None:
+def read_rows(path: Path, first: int = 0, last: int | None = None) -> NDArray[Any] | None:
     """Some rows of an image, with the pixels of :func:`read_image`, where that is faster.
 
-    A PNG is decoded down to the last of these rows only, by libvips, which also takes two thirds of
-    OpenCV's time. What is damaged below isn't noticed; ``glsgn prepare`` looks at all of a file.
+    A PNG or JPEG is decoded down to the last of these rows only, by libvips, which also takes less
+    of OpenCV's time for all of them; of a BMP nothing else is read. What is damaged elsewhere isn't
+    noticed then; ``glsgn prepare`` looks at all of a file.
 
     Args:
         path: Of the image.
         first: Row.
-        last: Row past them.
+        last: Row past them; by default that past the image.
 
     Returns:
         ``(last - first, W, 3)``, RGB, uint8; ``None`` where :func:`read_image` has to be asked: for
         other kinds of images and damaged ones, without pyvips, and in a process that was forked
         from one where libvips has started its threads, which are not in the copy.
     """
-    global _started_vips_in
     header = read_header(path)
-    plain = (header.kind, header.channels, header.bits) == ("PNG", "RGB", 8)
-    if not plain or header.orientation != 1 or _started_vips_in not in (0, os.getpid()):
+    if (header.channels, header.bits, header.orientation) != ("RGB", 8, 1):
+        return None
+    last = header.height if last is None else last
+    if header.kind == "BMP":
+        return _rows_of_bmp(path, header, first, last)
+    return _rows_by_libvips(path, header, first, last) if header.kind in ("PNG", "JPEG") else None
+
+
+def _rows_of_bmp(path: Path, header: Header, first: int, last: int) -> NDArray[Any] | None:
+    """Of three bytes a pixel, as they lie in the file."""
+    with path.open("rb") as file:
+        head = file.read(34)
+        start, _, width, height, _, bits, packing = struct.unpack_from("<IIiiHHI", head, 10)
+        if (width, abs(height), bits, packing) != (header.width, header.height, 24, 0):
+            return None
+        stride = -(-3 * width // 4) * 4
+        upwards = height > 0  # the lowest row comes first
+        file.seek(start + stride * (height - last if upwards else first))
+        content = np.frombuffer(file.read(stride * (last - first)), np.uint8)
+    if content.size < stride * (last - first):
+        return None
+    rows = content.reshape(-1, stride)[:, : 3 * width].reshape(-1, width, 3)
+    rgb = np.asarray(cv2.cvtColor(rows, cv2.COLOR_BGR2RGB))
+    return np.ascontiguousarray(rgb[::-1]) if upwards else rgb
+
+
+def _rows_by_libvips(path: Path, header: Header, first: int, last: int) -> NDArray[Any] | None:
+    global _started_vips_in
+    if _started_vips_in not in (0, os.getpid()):
         return None
     if _started_vips_in == 0 and "pyvips" in sys.modules:
         return None  # somebody else may have started it
@@ -114,8 +141,9 @@ def read_rows(path: Path, first: int, last: int) -> NDArray[Any] | None:
     except (ImportError, OSError):
         return None
     _started_vips_in = os.getpid()
+    fail_on = "warning" if header.kind == "JPEG" else "truncated"
     try:
-        image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="truncated")
+        image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on=fail_on)
         if (image.width, image.height, image.bands) != (header.width, header.height, 3):
             return None
         return np.asarray(image.crop(0, first, image.width, last - first).numpy())

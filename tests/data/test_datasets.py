@@ -121,6 +121,7 @@ import sys, numpy as np, torch
 from glsgn_plugins.data import datasets
 from glsgn_plugins.data.crops import Crops
 from glsgn_plugins.data.sampling import numbered
+from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.images import read_image, read_rows
 from pathlib import Path
 root = Path(sys.argv[1])
@@ -141,20 +142,33 @@ for more in ({}, {"scene_share": 0.5}, {"resize": (0.5, 1)}):
     for a, b in zip(whole, some):
         assert torch.equal(a["lq"], b["lq"]) and torch.equal(a["gt"], b["gt"])
         assert a["lq_path"] == b["lq_path"]
-if "pyvips" in sys.modules:
+form = (root / "lq").glob("0.*").__next__().suffix
+if form == ".bmp" or "pyvips" in sys.modules:
     assert taken and min(taken) < 120
-path = root / "lq" / "0.png"
+    assert np.array_equal(read_rows(root / "lq" / f"0{form}"), read_image(root / "lq" / f"0{form}"))
+path = root / "lq" / f"0{form}"
 content = bytearray(path.read_bytes())
-content[len(content) // 2] ^= 255  # what is read instead names the file
-path.write_bytes(content)
-assert read_rows(path, 100, 120) is None
+if form == ".bmp":
+    path.write_bytes(content[:-1000])
+    with np.testing.assert_raises(InputError):  # as its header tells
+        read_rows(path, 0, 20)
+else:  # what is read instead names the file
+    middle = len(content) // 2
+    content[middle : middle + 2] = b"\\xff\\xd9"  # of JPEG its end marker
+    path.write_bytes(content)
+    assert read_rows(path, 100, 120) is None
 print("rows", len(taken))
 """
 
 
-def test_some_rows_of_an_image_have_its_pixels(pairs, tmp_path):
+@pytest.mark.parametrize("form", [".png", ".jpg", ".bmp"])
+def test_some_rows_of_an_image_have_its_pixels(pairs, tmp_path, form):
     """In a process of its own: libvips' threads must not be there where others fork."""
-    shutil.copytree(pairs, tmp_path / "set")
+    for file in (*pairs.glob("lq/*.png"), *pairs.glob("gt/*.png")):
+        to = tmp_path / "set" / file.parent.name / f"{file.stem}{form}"
+        to.parent.mkdir(parents=True, exist_ok=True)
+        # An odd width, whose rows are filled up in a BMP.
+        cv2.imwrite(str(to), cv2.imread(str(file))[:, :159])
     command = [sys.executable, "-c", ROWS, str(tmp_path / "set")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
