@@ -140,6 +140,21 @@ def test_a_set_is_gone_on_with_not_mixed(clean, tmp_path, capsys):
     assert "holds other files" in capsys.readouterr().err
 
 
+PROCESSOR = Path("/proc/cpuinfo")
+AVX512 = PROCESSOR.is_file() and "avx512f" in PROCESSOR.read_text()
+
+
+def alike(value, expected):
+    """Equal, but for the last digits of numbers: numpy's exp and log depend on the processor."""
+    if isinstance(expected, dict):
+        return value.keys() == expected.keys() and all(alike(value[k], expected[k]) for k in value)
+    if isinstance(expected, list):
+        return len(value) == len(expected) and all(map(alike, value, expected))
+    if isinstance(expected, float):
+        return value == pytest.approx(expected, rel=1e-13, abs=0)
+    return value == expected
+
+
 def test_sets_of_before_there_were_presets_are_made_again_to_the_byte(tmp_path):
     """Sets that the code of commit c757c4c made: its metadata, and a hash of each file."""
     clean = tmp_path / "photographs"
@@ -157,8 +172,8 @@ def test_sets_of_before_there_were_presets_are_made_again_to_the_byte(tmp_path):
         more = (*more, "--per-image", "2", "--seed", "7", "--workers", "1", "--preset", "plain")
         assert synthesize(kind, clean, out, *more) == 0
         new = json.loads((out / "metadata.json").read_text())
-        for pair, before in zip(new["pairs"], old["metadata"]["pairs"], strict=True):
-            assert {key: pair[key] for key in before} == before
+        pairs = list(zip(new["pairs"], old["metadata"]["pairs"], strict=True))
+        assert all(alike({k: pair[k] for k in before}, before) for pair, before in pairs)
         for pair in old["metadata"]["pairs"]:
             companion = pair["companion"] and read_image(clean / pair["companion"])
             photograph = read_image(clean / pair["photograph"])
@@ -172,11 +187,11 @@ def test_sets_of_before_there_were_presets_are_made_again_to_the_byte(tmp_path):
             for path in out.rglob("*.png")
         }
         assert set(made) == set(old["sha256"])
-        if {**old["metadata"]["versions"], "glsgn-plugins": ""} == {
-            **new["versions"],
-            "glsgn-plugins": "",
-        }:
-            assert made == old["sha256"]
+        libraries = {**new["versions"], "glsgn-plugins": ""}
+        if {**old["metadata"]["versions"], "glsgn-plugins": ""} == libraries:
+            # Sixteen bits show the last digit, too, which was that of a processor with AVX-512.
+            same = [name for name in made if AVX512 or not name.startswith("lq/deep")]
+            assert {n: made[n] for n in same} == {n: old["sha256"][n] for n in same}
 
 
 @pytest.mark.parametrize("kind", ["rain", "reflection"])
