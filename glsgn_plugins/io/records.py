@@ -44,9 +44,9 @@ def record_in(content: Any) -> dict[str, Any] | None:
     """
     if not isinstance(content, Mapping):
         return None
-    metadata = getattr(content, "_metadata", None) or {}
-    for one in (content, *metadata.values()):
-        found = one.get(RECORD)
+    metadata = getattr(content, "_metadata", None)
+    for one in (content, *(metadata.values() if isinstance(metadata, Mapping) else ())):
+        found = one.get(RECORD) if isinstance(one, Mapping) else None
         if isinstance(found, str):
             return json.loads(found)
     for value in content.values():

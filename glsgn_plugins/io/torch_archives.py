@@ -195,8 +195,12 @@ class _Reader(pickle._Unpickler):  # in Python: each step can be looked at
 
     def load_build(self) -> None:
         self._check(type(self.stack[-2]))
-        if isinstance(self.stack[-2], (dict, list, set, tuple)):  # attributes of a state dict
-            self.stack.pop()
+        if isinstance(self.stack[-2], (dict, list, set, tuple)):
+            # The one attribute of a state dict: versions of modules, and our record of the network.
+            attributes, subject = self.stack.pop(), self.stack[-1]
+            held = attributes.get("_metadata") if isinstance(attributes, dict) else None
+            if isinstance(subject, collections.OrderedDict) and isinstance(held, dict):
+                subject._metadata = held  # type: ignore[attr-defined]
             return
         super().load_build()  # type: ignore[misc]
 

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from glsgn_plugins import InputError
+from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.io import checkpoints
 from glsgn_plugins.io.checkpoints import read_checkpoint
+from glsgn_plugins.io.weights import read_weights
 
 
 @pytest.fixture(params=["torch", "ours"], autouse=True)
@@ -145,3 +147,9 @@ def test_old_files_are_refused_where_torch_is_old(reader, tmp_path):
     torch.save(torch.rand(3), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     with pytest.raises(InputError, match=r"older than what is read with torch"):
         read_checkpoint(tmp_path / "old.pth")
+
+
+def test_the_record_of_a_network_is_kept(tmp_path):
+    net = GLSGN(widths=(4, 4, 4, 4), padding_mode="replicate", long_side=64)
+    torch.save({"params": net.state_dict()}, tmp_path / "net.pth")
+    assert read_weights(tmp_path / "net.pth").options == net.options
