@@ -14,11 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glsgn_plugins.archs.glsgn import MIN_SIZE
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference.tiled import as_float
-
-SMALLEST = 32
-"""Pixels of the short side that networks want."""
 
 RADIUS = 8
 """Of the windows that a gain and an offset are fitted in, in pixels of the copy."""
@@ -44,19 +42,19 @@ def check_long_side(long_side: object, name: str = "long_side") -> None:
     if long_side is None:
         return
     number = isinstance(long_side, int) and not isinstance(long_side, bool)
-    if not number or 0 != long_side < SMALLEST:  # type: ignore[operator]
+    if not number or 0 != long_side < MIN_SIZE:  # type: ignore[operator]
         raise InputError(
-            f"{name}: expected a number of pixels, {SMALLEST} or more, or 0 for the picture "
+            f"{name}: expected a number of pixels, {MIN_SIZE} or more, or 0 for the picture "
             f"itself; got {long_side!r}"
         )
 
 
 def reduced_size(height: int, width: int, long_side: int) -> tuple[int, int]:
     """Rows and columns of the copy; the picture's own where it is no longer than ``long_side``."""
-    scale = max(long_side / max(height, width), SMALLEST / min(height, width))
+    scale = max(long_side / max(height, width), MIN_SIZE / min(height, width))
     if scale >= 1:
         return height, width
-    return max(round(height * scale), SMALLEST), max(round(width * scale), SMALLEST)
+    return max(round(height * scale), MIN_SIZE), max(round(width * scale), MIN_SIZE)
 
 
 @torch.no_grad()
