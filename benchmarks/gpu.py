@@ -78,8 +78,8 @@ def measure_forward(bench: Bench) -> Table:
     ]
     image = torch.rand(1, 3, rows, cols, device=bench.device)
     for network in (*bench.sizes.networks, "NAFNet-32", "Restormer"):
-        for way in ("whole", "stream") if network.startswith("glsgn") else ("whole",):
-            ours = network.startswith("glsgn")
+        ours = network.startswith("glsgn")
+        for way in ("whole", "stream") if ours else ("whole",):
             # A CPU takes minutes for each of the others in half precision, and tells nothing by it.
             for amp in bench.precisions() if ours or bench.cuda else (None,):
                 # Compiling takes a minute each time; half precision is what one would compile for.

@@ -41,12 +41,13 @@ def check_long_side(long_side: object, name: str = "long_side") -> None:
     """
     if long_side is None:
         return
-    number = isinstance(long_side, int) and not isinstance(long_side, bool)
-    if not number or 0 != long_side < MIN_SIZE:  # type: ignore[operator]
-        raise InputError(
-            f"{name}: expected a number of pixels, {MIN_SIZE} or more, or 0 for the picture "
-            f"itself; got {long_side!r}"
-        )
+    number = None if isinstance(long_side, bool) else long_side
+    if isinstance(number, int) and (number == 0 or number >= MIN_SIZE):
+        return
+    raise InputError(
+        f"{name}: expected a number of pixels, {MIN_SIZE} or more, or 0 for the picture "
+        f"itself; got {long_side!r}"
+    )
 
 
 def reduced_size(height: int, width: int, long_side: int) -> tuple[int, int]:

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from device import READ
+from device import READ, tensors_in
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from glsgn_plugins.inference import restoring
 
@@ -89,7 +89,7 @@ class Card(TorchDispatchMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         name = func._schema.name.removeprefix("aten::")
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        given = tensors_in((args, kwargs))
         here = any(isinstance(tensor, OnCard) for tensor in given)
         hosts = any(not isinstance(tensor, OnCard) and tensor.dim() for tensor in given)
         to = kwargs.get("device")
@@ -108,11 +108,7 @@ class Card(TorchDispatchMode):
             stays = isinstance(args[0], OnCard)
         if here and (not stays or name in READ):
             self.waits[name] += 1
-            self.bytes_read += sum(
-                leaf.numel() * leaf.element_size()
-                for leaf in tree_leaves(made)
-                if isinstance(leaf, Tensor)
-            )
+            self.bytes_read += sum(t.numel() * t.element_size() for t in tensors_in(made))
         if name == "copy_":
             return args[0]
         if not stays:

@@ -18,6 +18,12 @@ from torch.utils._pytree import tree_flatten
 
 META = torch.device("meta")
 
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    """Those in nested containers. torch 2.1 has no ``tree_leaves``."""
+    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Tensor)]
+
+
 READ = {
     *("_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "nonzero_numpy"),
     *("masked_select", "unique_dim", "_unique2", "unique_consecutive", "bincount", "argwhere"),
@@ -49,7 +55,7 @@ class Watch(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = func._schema.name.removeprefix("aten::")
-        given = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
+        given = tensors_in((args, kwargs))
         here = [tensor for tensor in given if tensor.device.type == self.device]
         # Numbers without dimensions are passed along with the call, as they are.
         hosts = [tensor for tensor in given if tensor.device.type == "cpu" and tensor.dim()]
@@ -58,11 +64,11 @@ class Watch(TorchDispatchMode):
         if here and hosts:
             raise WaitsError(f"{name} of a tensor on the host with one on the device")
         if name in ("index", "index_put", "index_put_", "_index_put_impl_") and here:
-            indices = [leaf for leaf in tree_flatten(args[1:2])[0] if isinstance(leaf, Tensor)]
+            indices = tensors_in(args[1:2])
             if any(index.dtype in (torch.bool, torch.uint8) for index in indices):
                 raise WaitsError(f"{name} by a mask: the host must know how many there are")
         result = func(*args, **kwargs)
-        made = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+        made = tensors_in(result)
         there = [tensor for tensor in made if tensor.device.type == self.device]
         if here and len(there) < len(made):
             raise WaitsError(f"{name} copies from the device to the host")
