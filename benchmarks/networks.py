@@ -157,11 +157,12 @@ def train(variant: Variant, task: str, seed: int, args: argparse.Namespace) -> n
         lq, gt = (tensor(images[some]).to(args.device) for images in (crops.lq, crops.gt))
         if variant.drawn:
             draw_grids(net, rng)  # type: ignore[arg-type]
-        outputs = forward(net, lq, crops, some)
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.amp is not None):
+            outputs = forward(net, lq, crops, some)
         if isinstance(outputs, PathwayOutputs):
             loss = objective(outputs, gt)
         else:  # it has no pathways
-            loss = F.l1_loss(outputs, gt)
+            loss = F.l1_loss(outputs.float(), gt)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -236,7 +237,7 @@ def measure(net: nn.Module | None, task: str, args: argparse.Namespace) -> dict[
 
 def run(name: str, task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """The figures of one run: of an earlier one, or made now."""
-    settings = [name, task, seed, args.steps, args.batch, args.crop]
+    settings = [name, task, seed, args.steps, args.batch, args.crop, args.amp or "float32"]
     file = args.runs / ("_".join(str(s).replace(" ", "-") for s in settings) + ".json")
     if file.is_file():
         return json.loads(file.read_text())
@@ -306,6 +307,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--crops", type=int, default=1200, help="made for each task")
     parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--amp", choices=("bf16",), help="in training; measured in float32")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each variant")
     parser.add_argument("--runs", type=Path, default=Path("experiments/networks"))
     parser.add_argument("--out", type=Path, help="Markdown file")

@@ -90,7 +90,7 @@ def fitted(model: Any, checkpoint: Any, source: str) -> Any:
     if generator is None or not (is_ours(model) or isinstance(generator, GLSGN)):
         return checkpoint
     wanted = generator.state_dict()
-    record = record_in(checkpoint)
+    record = record_in(checkpoint, source)
     held = checkpoint.get("state_dict") if isinstance(checkpoint, Mapping) else None
     if not wanted:
         return checkpoint

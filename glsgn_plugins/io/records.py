@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import safetensors
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from glsgn_plugins.archs.glsgn import GLSGN, RECORD
+from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.pretrained import FOLDER
 
 UNRECORDED = {
@@ -36,11 +38,15 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
     return hashlib.sha256(bias.numpy().tobytes()).hexdigest()[:16]
 
 
-def record_in(content: Any) -> dict[str, Any] | None:
+def record_in(content: Any, source: Path | str) -> dict[str, Any] | None:
     """The options that a network wrote down in what was saved of it.
 
     Args:
         content: A checkpoint, or a state dict as it came from the network.
+        source: For the message.
+
+    Raises:
+        InputError: What stands in the record's place is none.
     """
     if not isinstance(content, Mapping):
         return None
@@ -48,12 +54,27 @@ def record_in(content: Any) -> dict[str, Any] | None:
     for one in (content, *(metadata.values() if isinstance(metadata, Mapping) else ())):
         found = one.get(RECORD) if isinstance(one, Mapping) else None
         if isinstance(found, str):
-            return json.loads(found)
+            return _parsed(found, source)
     for value in content.values():
-        found = record_in(value)
+        found = record_in(value, source)
         if found is not None:
             return found
     return None
+
+
+def _parsed(record: str, source: Path | str) -> dict[str, Any]:
+    try:
+        options = json.loads(record)
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError alike
+        problem = f"is no JSON ({error})"
+    else:
+        if isinstance(options, dict):
+            return options
+        problem = f"is a {type(options).__name__}"
+    raise InputError(
+        f"{source}: the record of the network ({RECORD!r}) {problem}; expected an object of "
+        'GLSGN\'s options, e.g. {"widths": [16, 24, 32, 32]}: save the weights anew, or without it'
+    )
 
 
 def record_by_fingerprint(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
@@ -63,7 +84,7 @@ def record_by_fingerprint(weights: Mapping[str, Tensor]) -> dict[str, Any] | Non
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 if fingerprint({TOLD_BY: file.get_tensor(TOLD_BY)}) == wanted:
-                    return record_in(file.metadata())
+                    return record_in(file.metadata(), path)
         except (SafetensorError, OSError):  # which is said where that file is asked for
             continue
     return UNRECORDED.get(wanted)

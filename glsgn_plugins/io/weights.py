@@ -196,8 +196,11 @@ def record_of(path: Path, content: Any) -> dict[str, Any] | None:
     Args:
         path: Of the file.
         content: What was read from it.
+
+    Raises:
+        InputError: As of :func:`record_in`.
     """
-    return record_in(safetensors_metadata(path) if is_safetensors(path) else content)
+    return record_in(safetensors_metadata(path) if is_safetensors(path) else content, path)
 
 
 def options_of(
@@ -240,8 +243,11 @@ def options_of(
     if record is not None:
         known = inspect.signature(GLSGN).parameters
         options |= {key: value for key, value in record.items() if key in known}
-    with torch.device("meta"):
-        wanted = {key: value.shape for key, value in GLSGN(**options).state_dict().items()}
+    try:
+        with torch.device("meta"):
+            wanted = {key: value.shape for key, value in GLSGN(**options).state_dict().items()}
+    except InputError as error:
+        raise InputError(f"{source}: the record of the network ({RECORD!r}): {error}") from None
     wrong = {
         "lacks": [key for key in wanted if key not in weights],
         "has beside them": [key for key in weights if key not in wanted],
@@ -290,7 +296,7 @@ def glsgn_from(weights: Mapping[str, Tensor], source: Path | str) -> GLSGN:
     Raises:
         InputError: As of :func:`options_of`.
     """
-    return _built(weights, _recorded(weights, source, record_in(weights)))
+    return _built(weights, _recorded(weights, source, record_in(weights, source)))
 
 
 def _built(weights: Mapping[str, Tensor], options: dict[str, Any]) -> GLSGN:
@@ -341,7 +347,7 @@ def write_weights(
         raise InputError(f"{path}: expected a name that ends in .pth or .safetensors")
     if path.exists():
         raise InputError(f"{path} exists; remove it or give another name")
-    options = record_in(weights) if options is None else options
+    options = record_in(weights, "the weights") if options is None else options
     record = json.dumps(dict(options)) if options is not None else None
     plain = {key: value.detach().to("cpu", dtype).contiguous() for key, value in weights.items()}
     beyond = [

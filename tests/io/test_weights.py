@@ -4,10 +4,12 @@ import resource
 import signal
 
 import pytest
+import safetensors.torch
 import torch
 from harness import run_command
 
 from glsgn_plugins import GLSGN, InputError
+from glsgn_plugins.archs.glsgn import RECORD
 from glsgn_plugins.cli.glsgn import main
 from glsgn_plugins.io.weights import options_of, read_weights, write_weights
 
@@ -187,3 +189,25 @@ def test_a_full_disk_leaves_nothing_half_written(suffix, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ('{"widths": [4, 4', "is no JSON"),
+        ("[4, 4, 4, 4]", "is a list; expected an object of GLSGN's options"),
+        ('{"widths": [4, 4]}', "GLSGN widths: "),
+        ('{"padding_mode": "wrap"}', "GLSGN padding_mode: "),
+    ],
+)
+def test_a_record_that_is_none_is_named_with_its_file(suffix, record, message, tmp_path):
+    file = tmp_path / f"bad{suffix}"
+    weights = dict(state())
+    if suffix == ".pth":
+        torch.save({"params": weights, RECORD: record}, file)
+    else:
+        safetensors.torch.save_file(weights, file, metadata={RECORD: record})
+    named = rf"bad{suffix}: the record of the network \('glsgn'\):? {message}"
+    with pytest.raises(InputError, match=named):
+        read_weights(file)
