@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from peers import PEERS
 from train import BIN, pace
 
+from glsgn_plugins.degradations.light import to_display, to_light
 from glsgn_plugins.io.atomic import atomic_write, atomic_write_into
 from glsgn_plugins.io.images import read_image
 from glsgn_plugins.io.pretrained import OPTIONS, is_shipped
@@ -50,6 +51,12 @@ TASKS = tuple(OPTIONS)
 GLSGN_S = {"type": "GLSGN", "widths": [16, 24, 32, 32], "blocks": [1, 1, 1]}
 SIZES = ((2160, 3840), (1440, 2560))
 """Rows and columns of test images: the first that a photograph covers."""
+
+SCENES = (405, 720)
+"""Rows and columns that small copies cover: enough for whole scenes, and soon read."""
+EXPOSURES = 3
+LEVELS = (80, 185)
+"""Mean display values, of 255, that exposures are made for."""
 
 TRIAL = 40
 """Steps from which the pace is known."""
@@ -106,7 +113,8 @@ def cache(photographs: Path, folder: Path) -> None:
     """``train``, ``dev`` and ``test`` photographs as BMP; those that are there already are kept.
 
     Those to train on are there upright and turned: rain falls on what was turned before, too, or
-    bark and grass, which mostly stand upright, would be taken for streaks.
+    bark and grass, which mostly stand upright, would be taken for streaks. They are there small,
+    too, in :data:`EXPOSURES` exposures each.
     """
     with (HERE / "photographs.csv").open(encoding="utf-8", newline="") as file:
         listed = list(csv.DictReader(file))
@@ -125,6 +133,7 @@ def cache(photographs: Path, folder: Path) -> None:
         image = read_image(photographs / row["file"])
         if train:
             image = fitted(image, SIZES[0])
+            expose(image, folder / "train/exposed", row["name"])
         else:
             covered = [s for s in SIZES if image.shape[0] >= s[0] and image.shape[1] >= s[1]]
             rows, cols = covered[0] if covered else (min(image.shape[:2]),) * 2
@@ -134,6 +143,32 @@ def cache(photographs: Path, folder: Path) -> None:
         for turns, target in enumerate(targets):
             with atomic_write_into(target.parent) as scratch:
                 cv2.imwrite(str(scratch / target.name), np.rot90(image[..., ::-1], turns))
+
+
+def expose(image: NDArray[np.uint8], folder: Path, name: str) -> None:
+    """Small copies of a photograph, as cameras show it that expose for a mean level of their own.
+
+    Photographs that people keep as wallpapers are dark (a quarter of these have a mean below 76, of
+    255; the truths of public hazy pairs have 119 in the median). What a scene without its haze or
+    reflection was, a network guesses by the scenes that it has seen, and so it gave dark ones.
+    """
+    rng = np.random.default_rng(list(name.encode()))
+    light = to_light(fitted(image, SCENES))
+    some = light[::4, ::4]
+    gains, exponents = 2 ** np.linspace(-3, 4, 57), 2 ** np.linspace(0, -1.2, 25)
+    bright = [to_display(some * np.float32(gain)).mean() for gain in gains]
+    # No more than a twelfth of it gets white; what is missing then, a curve that keeps white gives.
+    most = max(1.0, 1 / float(np.quantile(light.max(axis=2), 11 / 12) + 1e-3))
+    with atomic_write_into(folder) as scratch:
+        for k in range(EXPOSURES):
+            level = rng.uniform(*LEVELS) / 255
+            gain = min(float(np.interp(level, bright, gains)), most)
+            shown = to_display(light * np.float32(gain))
+            means = [(shown[::4, ::4] ** exponent).mean() for exponent in exponents]
+            shown = shown ** np.interp(level, means, exponents)
+            cv2.imwrite(
+                str(scratch / f"{name}_{k}.bmp"), np.round(255 * shown[..., ::-1]).astype(np.uint8)
+            )
 
 
 def parts(stage: Stage, photographs: Path) -> list[dict[str, Any]]:
