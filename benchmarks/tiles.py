@@ -58,9 +58,10 @@ def main() -> None:
     args = parser.parse_args()
     for task in args.tasks:
         net = load_pretrained(task).to(memory_format=torch.channels_last)
-        for path in args.photographs:
+        for k, path in enumerate(args.photographs):
             parameters = DEGRADATIONS[task]().sample(np.random.default_rng(5))
-            lq, truth = (tensor(x) for x in parameters.pair(read_image(path)))
+            reflected = read_image(args.photographs[k - 1]) if task == "reflection" else None
+            lq, truth = (tensor(x) for x in parameters.pair(read_image(path), reflected))
             whole = restore(net, lq, long_side=0)  # as an exported network runs
             size = f"{lq.shape[3]}x{lq.shape[2]}"
             print(f"{task} {path.name} {size}: input {psnr(lq, truth):.2f} dB", end=", ")

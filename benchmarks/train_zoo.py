@@ -52,11 +52,14 @@ GLSGN_S = {"type": "GLSGN", "widths": [16, 24, 32, 32], "blocks": [1, 1, 1]}
 SIZES = ((2160, 3840), (1440, 2560))
 """Rows and columns of test images: the first that a photograph covers."""
 
-SCENES = (405, 720)
-"""Rows and columns that small copies cover: enough for whole scenes, and soon read."""
+SCENES = (540, 960)
+"""Rows and columns that small copies cover: enough for whole scenes and for a GPU's crops."""
 EXPOSURES = 3
 LEVELS = (80, 185)
 """Mean display values, of 255, that exposures are made for."""
+
+LONG_SIDES = {"haze": 320, "reflection": 640}
+"""Pixels at which those tasks are restored: better so than at full size, see docs/results.md."""
 
 TRIAL = 40
 """Steps from which the pace is known."""
@@ -172,23 +175,29 @@ def expose(image: NDArray[np.uint8], folder: Path, name: str) -> None:
 
 
 def parts(stage: Stage, photographs: Path) -> list[dict[str, Any]]:
-    """The datasets of a stage, of equal shares: rain has twice the images, upright and turned.
+    """The datasets of a stage, of equal shares.
 
-    A quarter of what rain's own stage sees is of the preset ``plain``, whose rain is light.
+    Two thirds are on exposures. A quarter of what rain's own stage sees is of the preset ``plain``,
+    whose rain is light.
     """
 
-    def part(task: str, **degradation: Any) -> dict[str, Any]:
-        root = photographs / ("train" if task == "rain" else "train/upright")
+    def part(task: str, exposed: bool, **degradation: Any) -> dict[str, Any]:
+        place = "train/exposed" if exposed else "train/upright"
+        if task == "rain" and not exposed:
+            place = "train"  # upright, turned and exposed
         return {
             "type": "UHDSynthesisDataset",
             "degradation": {"type": task, **degradation},
-            "dataroot": str(root),
+            "dataroot": str(photographs / place),
         }
 
     real = {"identity": stage.identity}
     if stage.tasks == ("rain",):
-        return [*(part("rain", **real) for _ in range(3)), part("rain", preset="plain")]
-    return [part(task, **real) for task in stage.tasks for _ in range(1 if task == "rain" else 2)]
+        return [
+            *(part("rain", exposed, **real) for exposed in (True, True, False)),
+            part("rain", False, preset="plain"),
+        ]
+    return [part(task, exposed, **real) for task in stage.tasks for exposed in (True, True, False)]
 
 
 def options(stage: Stage, network: str, args: argparse.Namespace, steps: int) -> dict[str, Any]:
@@ -217,8 +226,8 @@ def options(stage: Stage, network: str, args: argparse.Namespace, steps: int) ->
     train = opt["train"]
     if network == "glsgn_s":
         opt["network_g"] = dict(GLSGN_S)
-        if stage.name == "haze":  # better so than at full size: docs/results.md
-            opt["network_g"]["long_side"] = 320
+        if stage.name in LONG_SIDES:
+            opt["network_g"]["long_side"] = LONG_SIDES[stage.name]
     else:
         opt["network_g"] = {"type": "Peer", "peer": network}
         train["pixel_opt"] = {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"}
