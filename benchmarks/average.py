@@ -22,7 +22,7 @@ from glsgn_plugins.inference.strength import LUMA
 from glsgn_plugins.io.weights import read_weights, write_weights
 
 
-def average(files: dict[Path, float]) -> tuple[dict[str, Tensor], dict[str, object]]:
+def average(files: dict[str, float]) -> tuple[dict[str, Tensor], dict[str, object]]:
     """The weighted sum, float32, and the options of the first."""
     total: dict[str, Tensor] = {}
     options: dict[str, object] = {}
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--long-side", type=int, help="for the record of the network, pixels")
     args = parser.parse_args()
     shares = dict(entry.rsplit("=", 1) for entry in args.weights)
-    weights, options = average({Path(file): float(share) for file, share in shares.items()})
+    weights, options = average({file: float(share) for file, share in shares.items()})
     if args.heads:
         change_luma_alone(weights)
     if args.long_side:

@@ -74,13 +74,13 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--long", type=int, default=1280, help="longer side of the clip, pixels")
     args = parser.parse_args()
+    images = [np.asarray(read_image(path)) for path in args.photographs]
+    images = [resized(image, args.long / max(image.shape)) for image in images]
     print("| task | photograph | frames | pixels | light | worst |")
     print("| --- | --- | --- | --- | --- | --- |")
     for task in args.tasks:
         net = load_pretrained(task)
         model = make_degradation({"type": task})
-        images = [np.asarray(read_image(path)) for path in args.photographs]
-        images = [resized(image, args.long / max(image.shape)) for image in images]
         for k, (path, image) in enumerate(zip(args.photographs, images)):
             parameters = sample_degraded(model, np.random.default_rng(k))
             companion = images[k - 1] if task == "reflection" else None

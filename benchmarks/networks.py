@@ -157,7 +157,7 @@ def train(variant: Variant, task: str, seed: int, args: argparse.Namespace) -> n
         lq, gt = (tensor(images[some]).to(args.device) for images in (crops.lq, crops.gt))
         if variant.drawn:
             draw_grids(net, rng)  # type: ignore[arg-type]
-        with torch.autocast(args.device, torch.bfloat16, enabled=args.amp is not None):
+        with torch.autocast(lq.device.type, torch.bfloat16, enabled=args.amp is not None):
             outputs = forward(net, lq, crops, some)
         if isinstance(outputs, PathwayOutputs):
             loss = objective(outputs, gt)
@@ -237,7 +237,9 @@ def measure(net: nn.Module | None, task: str, args: argparse.Namespace) -> dict[
 
 def run(name: str, task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """The figures of one run: of an earlier one, or made now."""
-    settings = [name, task, seed, args.steps, args.batch, args.crop, args.amp or "float32"]
+    settings = [name, task, seed, args.steps, args.batch, args.crop]
+    if args.amp:
+        settings.append(args.amp)
     file = args.runs / ("_".join(str(s).replace(" ", "-") for s in settings) + ".json")
     if file.is_file():
         return json.loads(file.read_text())

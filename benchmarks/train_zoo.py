@@ -129,26 +129,29 @@ def cache(photographs: Path, folder: Path) -> None:
         sys.exit(f"{photographs}: none of the photographs to train on; see docs/results.md")
     for row in there:
         train = row["split"] == "train"
-        places = ("train/upright", "train/turned") if train else (row["split"],)
-        targets = [folder / place / f"{row['name']}.bmp" for place in places]
+        places = [f"{row['split']}/{row['name']}.bmp"]
+        if train:
+            places = [f"train/{way}/{row['name']}.bmp" for way in ("upright", "turned")]
+            places += [f"exposed/{row['name']}_{k}.bmp" for k in range(EXPOSURES)]
+        targets = [folder / place for place in places]
         if all(target.is_file() for target in targets):
             continue
         image = read_image(photographs / row["file"])
         if train:
             image = fitted(image, SIZES[0])
-            expose(image, folder / "train/exposed", row["name"])
+            shown = [image, np.rot90(image), *exposures(image, row["name"])]
         else:
             covered = [s for s in SIZES if image.shape[0] >= s[0] and image.shape[1] >= s[1]]
             rows, cols = covered[0] if covered else (min(image.shape[:2]),) * 2
             image = fitted(image, (rows, cols))
             top, left = (image.shape[0] - rows) // 2, (image.shape[1] - cols) // 2
-            image = image[top : top + rows, left : left + cols]
-        for turns, target in enumerate(targets):
+            shown = [image[top : top + rows, left : left + cols]]
+        for target, picture in zip(targets, shown):
             with atomic_write_into(target.parent) as scratch:
-                cv2.imwrite(str(scratch / target.name), np.rot90(image[..., ::-1], turns))
+                cv2.imwrite(str(scratch / target.name), picture[..., ::-1])
 
 
-def expose(image: NDArray[np.uint8], folder: Path, name: str) -> None:
+def exposures(image: NDArray[np.uint8], name: str) -> list[NDArray[np.uint8]]:
     """Small copies of a photograph, as cameras show it that expose for a mean level of their own.
 
     Photographs that people keep as wallpapers are dark (a quarter of these have a mean below 76, of
@@ -162,29 +165,25 @@ def expose(image: NDArray[np.uint8], folder: Path, name: str) -> None:
     bright = [to_display(some * np.float32(gain)).mean() for gain in gains]
     # No more than a twelfth of it gets white; what is missing then, a curve that keeps white gives.
     most = max(1.0, 1 / float(np.quantile(light.max(axis=2), 11 / 12) + 1e-3))
-    with atomic_write_into(folder) as scratch:
-        for k in range(EXPOSURES):
-            level = rng.uniform(*LEVELS) / 255
-            gain = min(float(np.interp(level, bright, gains)), most)
-            shown = to_display(light * np.float32(gain))
-            means = [(shown[::4, ::4] ** exponent).mean() for exponent in exponents]
-            shown = shown ** np.interp(level, means, exponents)
-            cv2.imwrite(
-                str(scratch / f"{name}_{k}.bmp"), np.round(255 * shown[..., ::-1]).astype(np.uint8)
-            )
+    found = []
+    for level in rng.uniform(*LEVELS, EXPOSURES) / 255:
+        gain = min(float(np.interp(level, bright, gains)), most)
+        shown = to_display(light * np.float32(gain))
+        means = [(shown[::4, ::4] ** exponent).mean() for exponent in exponents]
+        shown = shown ** np.interp(level, means, exponents)
+        found.append(np.round(255 * shown).astype(np.uint8))
+    return found
 
 
 def parts(stage: Stage, photographs: Path) -> list[dict[str, Any]]:
     """The datasets of a stage, of equal shares.
 
-    Two thirds are on exposures. A quarter of what rain's own stage sees is of the preset ``plain``,
-    whose rain is light.
+    Half of what rain's own stage sees, and two thirds elsewhere, is on exposures. A quarter of what
+    rain's own stage sees is of the preset ``plain``, whose rain is light.
     """
 
     def part(task: str, exposed: bool, **degradation: Any) -> dict[str, Any]:
-        place = "train/exposed" if exposed else "train/upright"
-        if task == "rain" and not exposed:
-            place = "train"  # upright, turned and exposed
+        place = "exposed" if exposed else "train" if task == "rain" else "train/upright"
         return {
             "type": "UHDSynthesisDataset",
             "degradation": {"type": task, **degradation},

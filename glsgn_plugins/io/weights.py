@@ -246,7 +246,7 @@ def options_of(
     try:
         with torch.device("meta"):
             wanted = {key: value.shape for key, value in GLSGN(**options).state_dict().items()}
-    except InputError as error:
+    except InputError as error:  # what is read off shapes is always possible
         raise InputError(f"{source}: the record of the network ({RECORD!r}): {error}") from None
     wrong = {
         "lacks": [key for key in wanted if key not in weights],
