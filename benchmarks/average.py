@@ -24,6 +24,8 @@ from glsgn_plugins.io.weights import read_weights, write_weights
 
 def average(files: dict[str, float]) -> tuple[dict[str, Tensor], dict[str, object]]:
     """The weighted sum, float32, and the options of the first."""
+    if abs(sum(files.values()) - 1) > 1e-3:
+        raise SystemExit(f"shares of an average add up to 1, these to {sum(files.values()):.4g}")
     total: dict[str, Tensor] = {}
     options: dict[str, object] = {}
     for file, share in files.items():

@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--photographs", nargs="+", type=Path, required=True)
     parser.add_argument("--sides", nargs="+", type=int, default=[2048, 1024, 512])
     args = parser.parse_args()
+    if "reflection" in args.tasks and len(args.photographs) < 2:
+        parser.error("reflection: two photographs or more: each shows the one before")
     for task in args.tasks:
         net = load_pretrained(task).to(memory_format=torch.channels_last)
         for k, path in enumerate(args.photographs):

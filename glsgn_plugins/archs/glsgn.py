@@ -122,19 +122,6 @@ class GLSGN(nn.Module):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.options: dict[str, Any] = {
-            "widths": list(widths) if isinstance(widths, Sequence) else widths,
-            "blocks": list(blocks) if isinstance(blocks, Sequence) else blocks,
-            "grids": grids and [list(grid) for grid in grids if isinstance(grid, Sequence)],
-            "global_features": global_features,
-            "local_features": local_features,
-            "attention": attention,
-            "patch_norm": patch_norm,
-            "fusion": fusion,
-            "gain": gain,
-            "padding_mode": padding_mode,
-            "long_side": long_side,
-        }
         _check_counts("widths", widths, 4)
         _check_counts("blocks", blocks, SCALES)
         self.grids = _check_grids(grids)
@@ -146,6 +133,19 @@ class GLSGN(nn.Module):
             raise unknown_name("GLSGN padding_mode", padding_mode, PADDING_MODES)
         if long_side is not None:
             _check_long_side(long_side)
+        self.options: dict[str, Any] = {
+            "widths": list(widths),
+            "blocks": list(blocks),
+            "grids": grids and [list(grid) for grid in grids],
+            "global_features": global_features,
+            "local_features": local_features,
+            "attention": attention,
+            "patch_norm": patch_norm,
+            "fusion": fusion,
+            "gain": gain,
+            "padding_mode": padding_mode,
+            "long_side": long_side,
+        }
         self.return_pathways = return_pathways
         self.checkpointing = checkpointing
         self.local_features = local_features

@@ -423,6 +423,8 @@ def test_overfits_a_rainy_crop(rainy_pair):
         ({"widths": 16}, "widths"),
         ({"blocks": (1, 1)}, "blocks: expected 3"),
         ({"grids": ((4, 4), (2, 2))}, "grids: expected three pairs"),
+        ({"grids": 3}, "grids: expected three pairs .* got 3"),
+        ({"grids": ((4, 4), 3, (2, 1))}, "grids, pathway 2: expected 2 positive whole numbers"),
         ({"grids": ((4, 4), (3, 2), (2, 1))}, "patches of pathway 1"),
         ({"patch_norm": "poled"}, "Did you mean 'pooled'"),
         ({"fusion": "Laplacian"}, "Did you mean 'laplacian'"),
