@@ -1,8 +1,11 @@
-"""Reading option files: YAML's plain values, and what the command line sets in them."""
+"""Reading option files, what the command line sets in them, and whether what they name exists."""
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +79,18 @@ def _force(opt: Options, entry: str) -> None:
         at[last] = forced_value(value.strip())
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"--force_yml {entry}: {' '.join(str(error).split())}") from None
+
+
+def check_exists(place: str, value: str, exists: Callable[[Path], bool]) -> None:
+    """A file or folder that options name; InputError with what is near where it isn't there."""
+    path = Path(os.path.expanduser(value))
+    if exists(path):
+        return
+    parent = next(p for p in path.absolute().parents if p.is_dir())
+    wanted = path.absolute().relative_to(parent).parts[0]
+    names = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))
+    near = difflib.get_close_matches(wanted, names, n=1)
+    hint = f" Did you mean '{parent / near[0]}'?" if near else ""
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "nothing"
+    kind = "folder" if exists is Path.is_dir else "file"
+    raise InputError(f"{place}: {kind} '{value}' does not exist.{hint} '{parent}' holds: {shown}")
