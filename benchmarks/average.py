@@ -40,8 +40,6 @@ def change_luma_alone(weights: dict[str, Tensor]) -> None:
     """Project each pathway's head on luma, in place."""
     for key in [key for key in weights if ".head." in key]:
         head = weights[key]
-        if len(head) != 3:
-            raise SystemExit(f"{key}: {len(head)} channels; a head with a gain can't be projected")
         luma = torch.tensordot(torch.tensor(LUMA), head, dims=1)
         weights[key] = luma.expand_as(head).contiguous()
 

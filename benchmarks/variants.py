@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from peers import UNET_WIDTH, UNet
 from torch import Tensor, nn
 
-from glsgn_plugins.archs.blocks import GlobalPathway, LocalPathway, ResidualBlock, changed
+from glsgn_plugins.archs.blocks import GlobalPathway, LocalPathway, ResidualBlock, near_zero_
 from glsgn_plugins.archs.glsgn import GLSGN, PAPER_GRIDS
 from glsgn_plugins.compat import patch_basicsr
 
@@ -28,6 +28,37 @@ SCALES = (1.0, 0.5, 0.25)
 
 
 # --- the variants ---------------------------------------------------------------------------------
+
+
+class GainHead(nn.Module):
+    """A gain and an offset, B = I + K * I + R, in place of a residual alone.
+
+    Haze takes a share of the scene's light and adds its own, so networks that take it away have
+    both (gUNet, DehazeFormer).
+    """
+
+    image: Tensor
+    """I, as the pathway has just been given it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = near_zero_(nn.Conv2d(width, 6, 3, padding=1))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        gain, offset = self.conv(feature).chunk(2, dim=1)
+        return gain * self.image + offset
+
+
+def with_gain(net: GLSGN) -> GLSGN:
+    """In each pathway."""
+
+    def tell(pathway: nn.Module, given: tuple[Any, ...]) -> None:
+        pathway.head.image = given[0]  # type: ignore[union-attr]
+
+    for pathway in (*net.local_pathways, net.global_pathway):
+        pathway.head = GainHead(pathway.head.in_channels)
+        pathway.register_forward_pre_hook(tell)
+    return net
 
 
 class OnePathway(nn.Module):
@@ -92,8 +123,8 @@ class Pooled(nn.Module):
 class Context(GlobalPathway):
     """A global pathway whose coarsest features see more of the image."""
 
-    def __init__(self, context: Callable[[int], nn.Module], gain: bool) -> None:
-        super().__init__(WIDTHS[3], BLOCKS, gain)
+    def __init__(self, context: Callable[[int], nn.Module]) -> None:
+        super().__init__(WIDTHS[3], BLOCKS)
         self.context = context(4 * WIDTHS[3])
 
     def look(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,7 +135,7 @@ class Context(GlobalPathway):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         feature, attention = self.look(image)
-        return changed(image, self.head(feature * attention), self.gain), attention, feature
+        return image + self.head(feature * attention), attention, feature
 
 
 class Scene(Context):
@@ -132,7 +163,7 @@ class Scene(Context):
             F.grid_sample(m, grid, padding_mode="border", align_corners=False)
             for m in (feature, attention)
         )
-        return changed(image, self.head(feature * attention), self.gain), attention, feature
+        return image + self.head(feature * attention), attention, feature
 
 
 def on_scene(
@@ -145,17 +176,23 @@ def on_scene(
     return feature[..., :height, :width], attention[..., :height, :width]
 
 
-def glsgn(**options: Any) -> Callable[[], nn.Module]:
-    return lambda: GLSGN(WIDTHS, BLOCKS, return_pathways=True, **options)
+def glsgn(gain: bool = False, **options: Any) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        net = GLSGN(WIDTHS, BLOCKS, return_pathways=True, **options)
+        return with_gain(net) if gain else net
+
+    return make
 
 
 def with_global(
-    kind: type[Context], context: Callable[[int], nn.Module], **options: Any
+    kind: type[Context], context: Callable[[int], nn.Module]
 ) -> Callable[[], nn.Module]:
+    """With a gain, as every context was tried."""
+
     def make() -> nn.Module:
-        net = GLSGN(WIDTHS, BLOCKS, return_pathways=True, **options)
-        net.global_pathway = kind(context, net.global_pathway.gain)
-        return net
+        net = GLSGN(WIDTHS, BLOCKS, return_pathways=True)
+        net.global_pathway = kind(context)
+        return with_gain(net)
 
     return make
 
@@ -191,9 +228,9 @@ VARIANTS = {
         glsgn(patch_norm="per_patch", grids=PAPER_GRIDS)
     ),
     "gain": Variant(glsgn(gain=True)),
-    "gain, deeper": Variant(with_global(Context, Deeper, gain=True)),
-    "gain, pooled": Variant(with_global(Context, Pooled, gain=True)),
-    "gain, pooled, scenes": Variant(with_global(Scene, Pooled, gain=True), cost=1.5),
+    "gain, deeper": Variant(with_global(Context, Deeper)),
+    "gain, pooled": Variant(with_global(Context, Pooled)),
+    "gain, pooled, scenes": Variant(with_global(Scene, Pooled), cost=1.5),
     "no features of the global pathway": Variant(glsgn(global_features=False)),
     "gain, no features of the global pathway": Variant(glsgn(global_features=False, gain=True)),
     "no features passed on": Variant(glsgn(local_features=False)),

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from glsgn_plugins.archs.blocks import PatchNorm
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference.tiled import as_float
 
@@ -85,6 +86,25 @@ def move_weights(averages: list[Tensor], weights: list[Tensor], decay: float) ->
     with torch.no_grad():
         torch._foreach_mul_(averages, decay)
         torch._foreach_add_(averages, weights, alpha=1 - decay)
+
+
+def average_statistics(net: nn.Module) -> None:
+    """Patch Norm's running averages become the mean of all ranks', each of which saw other crops.
+
+    DistributedDataParallel has gradients and buffers in common; these are parameters without a
+    gradient. Nothing happens where there is one rank, or no Patch Norm.
+    """
+    ranks = torch.distributed
+    if not ranks.is_available() or not ranks.is_initialized() or ranks.get_world_size() == 1:
+        return
+    norms = [module for module in net.modules() if isinstance(module, PatchNorm)]
+    kept = [average.data for n in norms for average in (n.running_mean, n.running_var)]
+    if not kept:
+        return
+    every = torch.cat(kept)
+    ranks.all_reduce(every)
+    every /= ranks.get_world_size()
+    torch._foreach_copy_(kept, list(every.split([len(average) for average in kept])))
 
 
 FUSED = ("Adam", "AdamW", "SGD")

@@ -31,7 +31,6 @@ NETWORKS = {
     "alone": {"global_features": False, "local_features": False},
     "no attention": {"attention": False},
     "sum": {"fusion": "sum"},
-    "gain": {"gain": True},
     "replicate": {"padding_mode": "replicate"},
     "recomputed": {"checkpointing": True},
 }

@@ -236,35 +236,18 @@ class Decoder(nn.Module):
         return decoded[-1], decoded[-2]
 
 
-def changed(image: Tensor, head: Tensor, gain: bool) -> Tensor:
-    """A pathway's output, ``B = I + K * I + R``, or with no gain ``B = I + R``.
-
-    Haze takes a share of the scene's light and adds its own, so networks that take it away have
-    both (gUNet, DehazeFormer; our choice here).
-
-    Args:
-        image: I, ``(N, 3, H, W)``.
-        head: K and R, ``(N, 6, H, W)``, or R alone, ``(N, 3, H, W)``.
-        gain: Which of the two.
-    """
-    if not gain:
-        return image + head
-    return image + head[:, :3] * image + head[:, 3:]
-
-
 class GlobalPathway(nn.Module):
     """The whole image, scaled down: encoder, decoder, spatial attention, output convolution.
 
     Paper, Fig. framework. Its feature and its attention map go to every local pathway.
     """
 
-    def __init__(self, width: int, blocks: Sequence[int], gain: bool) -> None:
+    def __init__(self, width: int, blocks: Sequence[int]) -> None:
         super().__init__()
         self.encoder = Encoder(width, blocks)
         self.decoder = Decoder(width, blocks, norm="none")
         self.attention = SpatialAttention()
-        self.gain = gain
-        self.head = near_zero_(conv(width, 6 if gain else 3, 3))
+        self.head = near_zero_(conv(width, 3, 3))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``image``: I4, ``(N, 3, h, w)``.
@@ -273,8 +256,7 @@ class GlobalPathway(nn.Module):
         """
         feature, _ = self.decoder(self.encoder(image, {}))
         attention = self.attention(feature)
-        output = changed(image, self.head(feature * attention), self.gain)
-        return output, attention, feature
+        return image + self.head(feature * attention), attention, feature
 
 
 class LocalPathway(nn.Module):
@@ -295,7 +277,6 @@ class LocalPathway(nn.Module):
         guides: How much larger than E_i the attention maps are that PAC sees beside it (A_g,
             A_(i-1)), or ``None`` for no PAC at all.
         norm: See :class:`Decoder`.
-        gain: Whether there is a K, see :func:`changed`.
     """
 
     def __init__(
@@ -310,7 +291,6 @@ class LocalPathway(nn.Module):
         previous_width: int | None = None,
         guides: Sequence[int] | None = None,
         norm: str = "none",
-        gain: bool = False,
     ) -> None:
         super().__init__()
         self.grid, self.merged = grid, merged
@@ -323,8 +303,7 @@ class LocalPathway(nn.Module):
         self.guides = guides
         self.attention = SpatialAttention(len(guides)) if guides is not None else None
         self.decoder = Decoder(width, blocks, norm)
-        self.gain = gain
-        self.head = near_zero_(conv(width, 6 if gain else 3, 3))
+        self.head = near_zero_(conv(width, 3, 3))
 
     def forward(
         self, image: Tensor, injected: Mapping[str, Tensor], *guides: Tensor
@@ -356,4 +335,4 @@ class LocalPathway(nn.Module):
             merge_patches(feature, merged)
             for feature in self.decoder(joined, merged[0] * merged[1])
         ]
-        return changed(image, self.head(decoded), self.gain), passed_on, attention
+        return image + self.head(decoded), passed_on, attention

@@ -80,8 +80,6 @@ class GLSGN(nn.Module):
         patch_norm: ``"none"``, ``"pooled"`` (Patch Norm with the statistics of all patches of an
             image) or ``"per_patch"``; see :class:`~glsgn_plugins.archs.blocks.PatchNorm`.
         fusion: ``"laplacian"`` (paper) or ``"sum"`` (up-sample and add).
-        gain: Pathways predict a gain and an offset rather than a residual alone, see
-            :func:`~glsgn_plugins.archs.blocks.changed`.
         padding_mode: ``"zeros"``, or ``"replicate"``, which weights without a record of their
             network were trained with.
         long_side: The size, in pixels of the longer side, at which images are to be restored with
@@ -115,7 +113,6 @@ class GLSGN(nn.Module):
         attention: bool = True,
         patch_norm: str = "none",
         fusion: str = "laplacian",
-        gain: bool = False,
         padding_mode: str = "zeros",
         long_side: int | None = None,
         return_pathways: bool = False,
@@ -142,7 +139,6 @@ class GLSGN(nn.Module):
             "attention": attention,
             "patch_norm": patch_norm,
             "fusion": fusion,
-            "gain": gain,
             "padding_mode": padding_mode,
             "long_side": long_side,
         }
@@ -151,7 +147,7 @@ class GLSGN(nn.Module):
         self.local_features = local_features
 
         *local_widths, global_width = widths
-        self.global_pathway = GlobalPathway(global_width, blocks, gain)
+        self.global_pathway = GlobalPathway(global_width, blocks)
         self.local_pathways = nn.ModuleList(
             LocalPathway(
                 width,
@@ -167,7 +163,6 @@ class GLSGN(nn.Module):
                 # E_i is a quarter of I_i; A_g and A_1 are a quarter of the image.
                 guides=((2**i, 2) if i else (1,)) if attention else None,
                 norm=patch_norm,
-                gain=gain,
             )
             for i, width in enumerate(local_widths)
         )

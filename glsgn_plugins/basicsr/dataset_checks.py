@@ -12,7 +12,12 @@ from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY
 
 from glsgn_plugins.archs.glsgn import MIN_SIZE
 from glsgn_plugins.basicsr.datasets import FromOptions
-from glsgn_plugins.basicsr.image_checks import check_files, check_lmdb, check_pairs
+from glsgn_plugins.basicsr.image_checks import (
+    check_files,
+    check_lmdb,
+    check_pairs,
+    check_readable,
+)
 from glsgn_plugins.basicsr.option_files import Options, check_exists
 from glsgn_plugins.basicsr.output_images import input_paths
 from glsgn_plugins.basicsr.schema import Loader, PairedTest, PairedTrain, TrainLoader
@@ -44,12 +49,22 @@ def check_dataset(phase: str, dataset: Options, train: bool, ours: bool) -> list
         try:
             built = made({**dataset, "phase": "train" if train else "test"})
             check_files(place, built)
+            inputs = input_paths(built)
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
-        return input_paths(built)
+        check_readable(
+            place,
+            inputs,
+            least=MIN_SIZE if ours and not train else 1,
+            eight_bits=train and bool(dataset.get("as_bytes")),
+        )
+        return inputs
     backend = (dataset.get("io_backend") or {}).get("type")
     if paired and backend == "disk":
-        return [str(lq) for lq, _ in check_pairs(place, dataset, crop=size, rgb8=ours)]
+        inputs = [str(lq) for lq, _ in check_pairs(place, dataset, crop=size, rgb8=ours)]
+        if ours and not train:
+            check_readable(place, inputs, least=MIN_SIZE)
+        return inputs
     if paired and backend == "lmdb":
         return check_lmdb(place, dataset)
     return None

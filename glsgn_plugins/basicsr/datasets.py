@@ -49,6 +49,8 @@ class FromOptions:
             raise InputError(f"scale: {opt['scale']}, but {opt['type']} has inputs of equal size")
         if opt.get("phase") == "train" and made["crops"].gt_size is None:
             raise InputError(f"{opt['type']} lacks 'gt_size', the training crop in pixels")
+        if opt.get("phase", "train") != "train":
+            datasets.check_whole(options)
         super().__init__(**made)
         self.opt = opt
         self.as_bytes = as_bytes

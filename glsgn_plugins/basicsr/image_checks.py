@@ -53,6 +53,33 @@ def check_files(place: str, dataset: Any) -> None:
             raise InputError(problem)
 
 
+def check_readable(
+    place: str, inputs: Sequence[str], least: int = 1, eight_bits: bool = False
+) -> None:
+    """Check what would stop a training or a test when it comes to an image.
+
+    Args:
+        place: Of the dataset.
+        inputs: Files, which have been checked as of :func:`check_files` or :func:`check_pairs`.
+        least: Rows and columns that the network needs.
+        eight_bits: Samples stay bytes.
+
+    Raises:
+        InputError: The first thing that is wrong, with its file.
+    """
+    for path in inputs:
+        header = read_header(Path(path))
+        if min(header.height, header.width) < least:
+            raise InputError(
+                f"{path}: {header.size}, but GLSGN needs {least} or more each way; remove it from "
+                f"{place}"
+            )
+        if eight_bits and header.bits > 8:
+            raise InputError(
+                f"{path}: has {header.bits} bits, which {place}.as_bytes would cut; leave it out"
+            )
+
+
 def check_pairs(
     place: str, dataset: dict[str, Any], crop: int | None, rgb8: bool
 ) -> list[tuple[Path, Path]]:

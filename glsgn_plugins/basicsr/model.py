@@ -21,6 +21,7 @@ from glsgn_plugins.losses import loss_terms
 from glsgn_plugins.training import (
     FiniteWatch,
     as_it_is,
+    average_statistics,
     compile_forward,
     compiler,
     fastest,
@@ -166,6 +167,7 @@ class GLSGNModel(TiledSRModel):
         self.optimizer_g.zero_grad()
         with self._autocast():
             outputs = self.net_g(self.lq)
+        average_statistics(self.get_bare_model(self.net_g))
         self.output = outputs.restored
         terms = self._loss_terms(outputs)
         total = torch.stack(list(terms.values())).sum()

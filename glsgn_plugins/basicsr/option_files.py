@@ -53,7 +53,12 @@ class _Loader(yaml.SafeLoader):
         seen: dict[Any, Any] = {}
         for key, _ in node.value:
             name = key.value
-            if key.tag != "tag:yaml.org,2002:merge" and isinstance(name, str):
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.YAMLError(
+                    f"line {key.start_mark.line + 1}: BasicSR's reader doesn't know '<<'; write "
+                    "out the keys that it stands for"
+                )
+            if isinstance(name, str):
                 if name in seen:
                     raise yaml.YAMLError(
                         f"'{name}' stands twice, in lines {seen[name]} and "

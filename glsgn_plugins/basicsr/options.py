@@ -37,6 +37,10 @@ KNOWN_MODELS = (
 """Modules whose models read no keys at the top of a file but BasicSR's common ones."""
 
 
+LOWER_IS_BETTER = ("calculate_seam", "calculate_lpips")
+"""Metrics of this package that are an error rather than a score."""
+
+
 def check_options(opt: Options, train: bool) -> None:
     """Check what can be known before the start.
 
@@ -77,7 +81,10 @@ def check_options(opt: Options, train: bool) -> None:
             f"'{opt['network_g']['type']}'; use model_type: SRModel for it"
         )
     val = opt.get("val") or {}
-    _check_restoring(val, model, net)
+    if known:
+        _check_restoring(val, model, net)
+    if train:
+        _check_best(val)
     tiled = issubclass(model, TiledSRModel)
     if not train and val.get("save_img") and "suffix" not in val and not tiled:
         raise InputError("the options lack 'val.suffix', which save_img needs; ~ for none")
@@ -88,7 +95,9 @@ def check_options(opt: Options, train: bool) -> None:
                 f"datasets.{phase}.as_bytes: only GLSGNModel converts bytes, in training; leave it "
                 "out"
             )
-        paths = check_dataset(phase, dataset, training, ours)
+        # As BasicSR's parse_options, which comes later.
+        scaled = {**dataset, "scale": opt["scale"]}
+        paths = check_dataset(phase, scaled, training, ours)
         if training and paths is not None:
             check_batches(opt, len(paths))
         if not training and val.get("metrics"):
@@ -133,6 +142,15 @@ def _check_phases(datasets: Options, train: bool) -> None:
     for phase in datasets:
         if phase.split("_")[0] not in known or (phase != "train" and phase.startswith("train")):
             raise unknown_name(f"datasets.{phase}", phase, (*known, f"{known[1]}_1"))
+    named: dict[str, str] = {}
+    for phase in (p for p in datasets if not (train and p == "train")):
+        name = datasets[phase]["name"]
+        if name in named:
+            raise InputError(
+                f"datasets.{phase}.name: '{name}' is the name of datasets.{named[name]}, too; "
+                "their scores and pictures would be taken for one set's"
+            )
+        named[name] = phase
 
 
 def _check_restoring(val: Options, model: type, net: GLSGN | None) -> None:
@@ -154,6 +172,20 @@ def _check_restoring(val: Options, model: type, net: GLSGN | None) -> None:
     overlap = val.get("tile_overlap")
     if overlap is not None and (not isinstance(overlap, int) or overlap < 0):
         raise InputError(f"val.tile_overlap: expected a number of pixels, got {overlap!r}")
+    tile = val.get("tile", "auto")
+    if overlap is not None and isinstance(tile, int) and overlap >= tile:
+        raise InputError(
+            f"val.tile_overlap: {overlap} pixels of tiles of {tile}; expected fewer than val.tile"
+        )
+
+
+def _check_best(val: Options) -> None:
+    """BasicSR takes the highest score for the best, where nothing else is said."""
+    for name, how in (val.get("metrics") or {}).items():
+        if how["type"] in LOWER_IS_BETTER and how.get("better") != "lower":
+            raise InputError(
+                f"val.metrics.{name}: of {how['type']} the lowest is the best; add better: lower"
+            )
 
 
 def _check_weights(place: str, value: str) -> None:

@@ -226,6 +226,28 @@ class Testing(Everything):
     val: Val
 
 
+class _OpenVal(Val):
+    model_config = Open.model_config
+
+
+class _OpenValInTraining(ValInTraining):
+    model_config = Open.model_config
+
+
+class TrainingOfOthers(Training):
+    """Of a model that may read keys of its own."""
+
+    model_config = Open.model_config
+    val: _OpenValInTraining | None = None
+
+
+class TestingOfOthers(Testing):
+    """Likewise."""
+
+    model_config = Open.model_config
+    val: _OpenVal
+
+
 PATHS = ("pretrain_network", "strict_load", "param_key")
 """Beginnings of keys of ``path``, one for each network."""
 
@@ -243,7 +265,7 @@ def check_keys(opt: Options, train: bool, known_model: bool) -> None:
     """
     schema: type[BaseModel] = Training if train else Testing
     if not known_model:
-        schema = type("Open", (schema,), {"model_config": Open.model_config})
+        schema = TrainingOfOthers if train else TestingOfOthers
     validate(schema, opt, "")
     _check_path(opt["path"], [key.removeprefix("network") for key in opt if "network_" in key])
     check_numbers(opt)

@@ -126,6 +126,8 @@ class TiledSRModel(SRModel):
         """Where BasicSR puts a picture."""
         folder = Path(self.opt["path"]["visualization"])
         if self.is_train:
+            if sum(phase.startswith("val") for phase in self.opt["datasets"]) > 1:
+                folder /= dataset
             return folder / picture / f"{picture.name}_{current_iter}.png"
         suffix = self.opt["val"].get("suffix") or self.opt["name"]
         return folder / dataset / picture.with_name(f"{picture.name}_{suffix}.png")

@@ -40,6 +40,11 @@ def check_train(opt: Options, model: type[Any]) -> None:
         amp_type(train.get("amp"))
         compiler(train.get("compile"), "train.compile")
     adversarial = issubclass(model, GLSGNGANModel)
+    if (ours or stock) and not adversarial and opt.get("network_d") is not None:
+        raise InputError(
+            f"network_d: {model.__name__} has no discriminator; use model_type: GLSGNGANModel, or "
+            "leave it out"
+        )
     if adversarial and "network_d" not in opt:
         raise InputError(f"the options lack 'network_d', the discriminator of {model.__name__}")
     # A model of another package may make its own optimisers and schedules, from keys of its own.
@@ -72,7 +77,11 @@ def check_logger(logger: Options) -> None:
 
 def _torch_optimizers() -> list[str]:
     made = {name: getattr(torch.optim, name) for name in dir(torch.optim) if name[0].isupper()}
-    return [name for name, c in made.items() if inspect.isclass(c) and name != "Optimizer"]
+    return [name for name, c in made.items() if inspect.isclass(c) and name not in NOT_HERE]
+
+
+NOT_HERE = ("Optimizer", "LBFGS", "SparseAdam")
+"""Of ``torch.optim``: what they all derive from; two that want a closure and sparse gradients."""
 
 
 def _check_optimizer(place: str, section: Options, known: list[str]) -> None:

@@ -9,6 +9,7 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def _alias_functional_tensor() -> None:
 def _newest_whole_state(opt: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
     """The newest training state whose file and whose networks can be read."""
     folder = Path("experiments", opt["name"], "training_states")
+    networks = _saved_networks(opt)
     states = sorted(
         (p for p in folder.glob("*.state") if p.stem.isdigit()),
         key=lambda p: int(p.stem),
@@ -50,10 +52,8 @@ def _newest_whole_state(opt: dict[str, Any]) -> tuple[Path, dict[str, Any]] | No
     for path in states:
         try:
             state = _training_state(path)
-            for key in opt:
-                if key.startswith("network_"):
-                    label = key.replace("network_", "net_")
-                    read_checkpoint(Path(opt["path"]["models"], f"{label}_{path.stem}.pth"))
+            for label in networks:
+                read_checkpoint(Path(opt["path"]["models"], f"{label}_{path.stem}.pth"))
         except InputError as error:
             print(f"Not resumed from iteration {path.stem}: {error}", file=sys.stderr, flush=True)
         else:
@@ -64,6 +64,21 @@ def _newest_whole_state(opt: dict[str, Any]) -> tuple[Path, dict[str, Any]] | No
             "or leave out --auto_resume to start anew"
         )
     return None
+
+
+def _saved_networks(opt: dict[str, Any]) -> list[str]:
+    """Names, in files, of the networks that training goes on with: ``net_g`` and so on.
+
+    A frozen one, such as a teacher, may be saved by no iteration.
+    """
+    ignored = opt["path"].get("ignore_resume_networks") or ()
+    models = Path(opt["path"]["models"])
+    labels = [
+        key.replace("network_", "net_")
+        for key in opt
+        if key.startswith("network_") and key not in ignored
+    ]
+    return [x for x in labels if x == "net_g" or any(models.glob(f"{x}_[0-9]*.pth"))]
 
 
 def _training_state(path: Path) -> dict[str, Any]:
@@ -80,14 +95,20 @@ def _patch_resume() -> None:
     from basicsr.utils import check_resume
 
     def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
-        if opt["auto_resume"]:
-            found = _newest_whole_state(opt)
-            if found is None:
-                return None
+        found = _newest_whole_state(opt) if opt["auto_resume"] else None
+        named = opt["path"].get("resume_state")
+        if found is not None:
             path, state = found
             opt["path"]["resume_state"] = str(path)
-        elif opt["path"].get("resume_state"):
-            state = _training_state(Path(opt["path"]["resume_state"]))
+        elif named:
+            state = _training_state(Path(named))
+            network = Path(opt["path"]["models"], f"net_g_{state['iter']}.pth")
+            if not network.is_file():
+                raise InputError(
+                    f"path.resume_state: {named} goes with {network}, which isn't there: training "
+                    "is resumed under the name that it had. Set that name, or start anew from its "
+                    "weights by path.pretrain_network_g"
+                )
         else:
             return None
         check_resume(opt, state["iter"])
@@ -155,7 +176,7 @@ def _patch_loading() -> None:
         bare = self.get_bare_model(net)
         wanted = bare.state_dict()
         raw = param_key == "params" and not self.is_train and "param_key_g" not in _paths(self)
-        weights, place, record = _state(file, wanted, param_key, averaged=raw)
+        weights, place, record = _state(file, wanted, param_key, prefer_averaged=raw)
         name = type(bare).__name__
         get_root_logger().info(f"Loading {name} model from {file}, with param key: [{place}].")
         self._print_different_keys_loading(bare, weights, strict)
@@ -170,8 +191,15 @@ def _patch_loading() -> None:
                 f"{load_path}: doesn't fit {name} as the options build it: "
                 f"{' '.join(lines[1:3])[:300]}"
             ) from None
+        averaged = bare is getattr(self, "net_g_ema", None)
+        if averaged and not strict:
+            # What the file lacks starts at random: from the same numbers as in the network that it
+            # is the average of.
+            begun = self.get_bare_model(self.net_g).state_dict()
+            rest = {key: begun[key] for key in begun.keys() - weights.keys()}
+            bare.load_state_dict(rest, strict=False)
         # Once: the averaged network is built from the same options and the same file.
-        if isinstance(bare, GLSGN) and bare is not getattr(self, "net_g_ema", None):
+        if isinstance(bare, GLSGN) and not averaged:
             for line in unlike(weights, record, bare, load_path, "network_g"):
                 get_root_logger().warning(line)
 
@@ -183,7 +211,7 @@ def _paths(model: Any) -> dict[str, Any]:
 
 
 def _state(
-    file: Path, wanted: Mapping[str, Any], param_key: str | None, averaged: bool
+    file: Path, wanted: Mapping[str, Any], param_key: str | None, prefer_averaged: bool
 ) -> tuple[dict[str, Any], str, dict[str, Any] | None]:
     """The weights in a file, where they were, and what it says of their network.
 
@@ -192,7 +220,7 @@ def _state(
         wanted: The network's state dict.
         param_key: Which of the file's are asked for, in the form of BasicSR; ``None`` for the
             outermost.
-        averaged: Prefer those where the file has any, since nobody asked for others.
+        prefer_averaged: Take those where the file has any, since nobody asked for others.
     """
     if is_safetensors(file):  # holds one set, whatever param_key asks for
         content, param_key = read_safetensors(file), None
@@ -200,7 +228,7 @@ def _state(
         content = read_checkpoint(file)
     record = record_of(file, content)
     keys = list(content) if isinstance(content, dict) else []
-    if averaged and "params_ema" in keys:
+    if prefer_averaged and "params_ema" in keys:
         param_key = "params_ema"
     if param_key not in keys and "params" in keys:
         param_key = "params"
@@ -248,7 +276,9 @@ def _patch_sampler() -> None:
         indices = plain(self)
         if not is_ours(self.dataset):
             return indices
-        return numbered(indices, self.epoch, self.rank, self.num_replicas)
+        every = numbered(indices, self.epoch, self.rank, self.num_replicas)
+        epoch, done = getattr(self, "resumed", (0, 0))
+        return islice(every, done if self.epoch == epoch else 0, None)
 
     EnlargedSampler.__iter__ = numbered_indices
 
@@ -302,9 +332,10 @@ AFTER = (
     ),
     Patch(
         "sampler",
-        symptom="random crops and degradations repeat each epoch, and change with the workers",
+        symptom="random crops and degradations repeat each epoch, and change with the workers; "
+        "after --auto_resume the samples of the epoch come again",
         cause="worker_init_fn seeds every epoch alike; EnlargedSampler's indices don't tell the "
-        "epoch, nor the repeats of dataset_enlarge_ratio, to the dataset",
+        "epoch, nor the repeats of dataset_enlarge_ratio, to the dataset, and begin anew",
         versions="basicsr <= 1.4.2, for the datasets of glsgn_plugins",
         needed=lambda: True,
         apply=_patch_sampler,

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from glsgn_plugins.compat.patch import Patch
+from glsgn_plugins.compat.patch import Patch, is_ours
 from glsgn_plugins.compat.schedules import (
     BY_VERSION,
     changed_entries,
@@ -45,6 +45,11 @@ def _patch_length() -> None:
         if not batches:
             raise too_few("datasets.train", len(loader.dataset), len(sampler), loader.batch_size)
         start = opt.get("resumed") or {"epoch": 0, "iter": 0}
+        done = 0
+        if is_ours(loader.dataset):
+            start["epoch"], done = _place_in_data(start["epoch"], start["iter"], batches)
+            # For EnlargedSampler.__iter__, see the patch "sampler".
+            sampler.resumed = (start["epoch"], done * loader.batch_size)
         left = max(0, total - start["iter"])
         if not left:
             logger.warning(
@@ -52,7 +57,7 @@ def _patch_length() -> None:
                 "nothing to do"
             )
         # BasicSR goes through one epoch more than it is told.
-        epochs = start["epoch"] + math.ceil(left / batches) - 1
+        epochs = start["epoch"] + math.ceil((done + left) / batches) - 1
         logger.info(
             f"{batches} whole batches in an epoch; trained up to iteration {total}, in epoch "
             f"{max(epochs, 0)}"
@@ -70,6 +75,19 @@ def _patch_length() -> None:
 
     basicsr.train.create_train_val_dataloader = create_train_val_dataloader
     BaseModel.validation = validation
+
+
+def _place_in_data(epoch: int, iteration: int, batches: int) -> tuple[int, int]:
+    """The epoch to go on with, and its batches that were trained on already.
+
+    Args:
+        epoch: In which the state was saved.
+        iteration: Likewise.
+        batches: In an epoch; others than before where ranks or the batch have changed.
+    """
+    now, done = divmod(iteration, batches)
+    # Epochs that are longer than before must not come again.
+    return (now, done) if now >= epoch else (epoch + 1, 0)
 
 
 def too_few(place: str, images: int, samples: int, batch: int) -> InputError:
@@ -105,6 +123,8 @@ def _patch_schedules() -> None:
     @functools.wraps(plain)
     def resume_training(self: Any, resume_state: dict[str, Any]) -> None:
         _check_state(self, resume_state)
+        if self.opt.get("resumed"):  # the loader knows which epoch goes on
+            resume_state["epoch"] = self.opt["resumed"]["epoch"]
         groups = [[settings_of(group) for group in o.param_groups] for o in self.optimizers]
         schedulers = [s for s in self.schedulers if hasattr(s, "last_epoch")]
         asked = [dict(s.state_dict()) for s in schedulers]
@@ -325,9 +345,18 @@ def _patch_starts() -> None:
         module.build_model = watched(module.build_model, method)
 
 
+BEGINNING = re.compile(r".*\.(log|yml)|events\.out\..*")
+"""Names of files that BasicSR writes before anything is trained or tested."""
+
+
 def _put_back(path: Path, archived: Path | None) -> None:
-    """The folder of a start that failed goes, and the one that it displaced is there again."""
+    """The folder of a start that failed goes, and the one that it displaced is there again.
+
+    A model of another package may have written something all the same: that stays.
+    """
     with suppress(OSError):
+        if any(p.is_file() and not BEGINNING.fullmatch(p.name) for p in path.rglob("*")):
+            return
         shutil.rmtree(path)
         if archived is not None:
             os.rename(archived, path)

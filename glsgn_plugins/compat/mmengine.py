@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -87,11 +88,23 @@ def _newest_whole_checkpoint(work_dir: str) -> str | None:
     from mmengine.logging.history_buffer import HistoryBuffer
 
     pointer = Path(work_dir, "last_checkpoint")
-    pointed = pointer.read_text().strip() if pointer.is_file() else ""
-    folder = Path(pointed).parent if pointed else Path(work_dir)
-    files = [p for kind in ("iter", "epoch") for p in folder.glob(f"{kind}_*.pth")]
+    pointed = Path(pointer.read_text().strip()) if pointer.is_file() else None
+    # It is an absolute path: of a folder that was moved or copied the files are where the pointer
+    # is. CheckpointHook's out_dir and filename_tmpl put them elsewhere, under other names.
+    folder, names = Path(work_dir), ["iter_*.pth", "epoch_*.pth"]
+    if pointed is not None:
+        names.append(re.sub(r"\d+", "*", pointed.name))
+        if not (folder / pointed.name).is_file() and any(pointed.parent.glob(names[-1])):
+            folder = pointed.parent
+    files = list({path for name in names for path in folder.glob(name)})
     # By time and not by number: an earlier, longer run may have left its files here.
-    files.sort(key=lambda p: (p.name == Path(pointed).name, p.stat().st_mtime), reverse=True)
+    last = pointed.name if pointed is not None else ""
+    files.sort(key=lambda p: (p.name == last, p.stat().st_mtime), reverse=True)
+    if pointed is not None and not files:
+        raise InputError(
+            f"{pointer}: names {pointed}, but neither that folder nor '{work_dir}' holds a "
+            "checkpoint; put them back, or leave out --resume to start anew"
+        )
     for file in files:
         try:
             read_checkpoint(file, mmengine_globals(HistoryBuffer))

@@ -61,6 +61,23 @@ def arguments(init: Callable[..., None], options: Mapping[str, Any], kind: str) 
     return {**own, "crops": Crops(**crops)}
 
 
+def check_whole(options: Mapping[str, Any]) -> None:
+    """Validation and tests are of whole images: scores of crops, drawn anew, aren't comparable.
+
+    Args:
+        options: A dataset's, as they stand in a file.
+
+    Raises:
+        InputError: They cut, scale or turn.
+    """
+    cutting = [key for key in options if key in CROP_KEYS and key != "seed"]
+    if cutting:
+        raise InputError(
+            f"{cutting[0]}: of training alone; validation and tests are of whole images, so leave "
+            f"out {', '.join(cutting)}"
+        )
+
+
 class _Photographs(Dataset[Sample]):
     """What paired and synthesized sets have in common: an image is decoded, crops come out.
 

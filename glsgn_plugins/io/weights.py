@@ -238,10 +238,16 @@ def options_of(
         "attention": "local_pathways.0.attention.conv.weight" in weights,
         "patch_norm": "pooled" if "local_pathways.0.decoder.norms.0.weight" in weights else "none",
         "fusion": "laplacian" if any(key.startswith("fusion.") for key in weights) else "sum",
-        "gain": len(weights.get("global_pathway.head.weight", ())) == 6,
     }
     if record is not None:
         known = inspect.signature(GLSGN).parameters
+        for key, value in record.items():
+            # What is off in an option that there is no more, or not yet, changes nothing.
+            if key not in known and value not in (None, False):
+                raise InputError(
+                    f"{source}: the record of the network ({RECORD!r}) says {key}: {value!r}, "
+                    "which this version of glsgn-plugins doesn't have; use the one that saved it"
+                )
         options |= {key: value for key, value in record.items() if key in known}
     try:
         with torch.device("meta"):

@@ -77,6 +77,8 @@ class GLSGNLoss(nn.Module):
             self.consistencies["semantic"] = SemanticConsistencyLoss(
                 semantic_weight, backbone, layers, weights
             )
+        if not (restored_weight or pathway_weight or self.consistencies):
+            raise InputError("GLSGNLoss: every weight is 0, so that nothing would be trained")
 
     def terms(self, outputs: PathwayOutputs, gt: Tensor) -> dict[str, Tensor]:
         """Weighted scalars by name: ``restored``, ``pathway_1`` to ``pathway_g``, ``content``,

@@ -11,6 +11,7 @@ from mmengine import registry as engine
 from torch.utils.data import DataLoader
 
 from glsgn_plugins.archs.glsgn import GLSGN
+from glsgn_plugins.data.datasets import check_whole
 from glsgn_plugins.errors import InputError, nearest, unknown_name
 from glsgn_plugins.mmagic.datasets import FromConfig
 from glsgn_plugins.mmagic.tiled_model import TiledEditModel
@@ -56,6 +57,11 @@ class Wrapper(Open):
 
     type: str = "OptimWrapper"
     optimizer: Optimizer
+    clip_grad: dict[str, Any] | None = None
+
+
+CLIP_GRAD = ("type", "max_norm", "norm_type", "error_if_nonfinite", "foreach", "clip_value")
+"""Keys of ``optim_wrapper.clip_grad``: of torch's two ways, by norm and by value."""
 
 
 LOADER_KEYS = frozenset(
@@ -101,8 +107,14 @@ def check_config(cfg: Mapping[str, Any]) -> None:
         # One for each network is made in its own way.
         if not any(isinstance(v, dict) and "optimizer" in v for v in wrapper.values()):
             validate(Wrapper, wrapper, "optim_wrapper.")
+            for key in wrapper.get("clip_grad") or ():
+                if key not in CLIP_GRAD:
+                    raise unknown_name(f"optim_wrapper.clip_grad.{key}", key, CLIP_GRAD)
     for place, section, registry in _typed(cfg):
         _check_type(place, section, registry)
+    for key in ("val_dataloader", "test_dataloader"):
+        for place, loader in _each(cfg.get(key), key):
+            _check_whole(f"{place}.dataset", loader["dataset"])
     _check_restoring(cfg["model"])
 
 
@@ -120,6 +132,17 @@ def _check_restoring(model: Any) -> None:
             f"model.generator.long_side: {kind} tests whole images alone; use "
             "type='TiledEditModel', which trains as BaseEditModel does"
         )
+
+
+def _check_whole(place: str, dataset: Any) -> None:
+    """Of validation and tests, where it is one of ours."""
+    kind = dataset.get("type") if isinstance(dataset, Mapping) else None
+    made = mmagic.DATASETS.get(kind) if isinstance(kind, str) else kind
+    if inspect.isclass(made) and issubclass(made, FromConfig):
+        try:
+            check_whole(dataset)
+        except InputError as error:
+            raise InputError(f"{place}.{error}") from None
 
 
 def _check_loop(loop: dict[str, Any]) -> None:
@@ -203,8 +226,12 @@ def _typed(cfg: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
                 yield inner, metric, mmagic.METRICS
         if "type" in (cfg.get(f"{phase}_cfg") or {}):
             yield f"{phase}_cfg", cfg[f"{phase}_cfg"], mmagic.LOOPS
-    optimizer = (cfg.get("optim_wrapper") or {}).get("optimizer")
+    wrapper = cfg.get("optim_wrapper") or {}
+    optimizer = wrapper.get("optimizer")
     if optimizer is not None:
+        # MMEngine takes these two out before it builds the wrapper.
+        own = {k: v for k, v in wrapper.items() if k not in ("constructor", "paramwise_cfg")}
+        yield "optim_wrapper", {"type": "OptimWrapper", **own}, engine.OPTIM_WRAPPERS
         yield "optim_wrapper.optimizer", optimizer, engine.OPTIMIZERS
     for place, scheduler in _each(cfg.get("param_scheduler"), "param_scheduler"):
         if isinstance(scheduler, Mapping) and "type" in scheduler:

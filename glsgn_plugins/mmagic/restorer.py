@@ -13,7 +13,7 @@ from glsgn_plugins.compat.mmengine_waiting import let_wait, stop_unless_finite
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.losses import loss_terms
 from glsgn_plugins.mmagic.tiled_model import TiledEditModel
-from glsgn_plugins.training import as_it_is, compile_forward, compiler
+from glsgn_plugins.training import as_it_is, average_statistics, compile_forward, compiler
 
 
 @MODELS.register_module()
@@ -74,6 +74,7 @@ class GLSGNRestorer(TiledEditModel):
     ) -> dict[str, Tensor]:
         """Weighted scalars by name, of which MMEngine sums and logs those with ``loss``."""
         outputs = self.forward_tensor(inputs, data_samples, **kwargs)
+        average_statistics(self.generator)
         with torch.autocast(inputs.device.type, enabled=False):
             terms = loss_terms(self.pixel_loss, self.pathway_loss, outputs, data_samples.gt_img)
         return {f"loss_{name}": value for name, value in terms.items()}

@@ -8,8 +8,10 @@ from mmagic.models import BaseEditModel
 from mmagic.registry import MODELS
 from torch import Tensor
 
-from glsgn_plugins.errors import InputError
+from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference import check_strength, check_tile, restore
+
+TEST_CFG = ("tile", "tile_overlap", "strength")
 
 
 @MODELS.register_module()
@@ -28,11 +30,14 @@ class TiledEditModel(BaseEditModel):
         options: Those of ``BaseEditModel``.
 
     Raises:
-        InputError: ``tile`` or ``strength`` is none of these.
+        InputError: ``tile`` or ``strength`` is none of these, or ``test_cfg`` has another key.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        for key in self.test_cfg or ():
+            if key not in TEST_CFG:
+                raise unknown_name(f"model.test_cfg.{key}", key, TEST_CFG)
         try:
             check_tile(self._tile())
             check_strength(self._option("strength", 1))

@@ -17,13 +17,17 @@ from glsgn_plugins.data.crops import Crops
 from glsgn_plugins.data.synthesis import list_photographs, make_degradation
 from glsgn_plugins.degradations import Real
 from glsgn_plugins.degradations.depth import thumbnail
-from glsgn_plugins.errors import InputError
+from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.io.images import read_image
 
 
 def _generator() -> np.random.Generator:
     """From numpy's own state, which MMEngine seeds in every worker."""
     return np.random.default_rng(np.random.randint(2**31, size=4))
+
+
+CROP_KEYS = ("gt_size", "scene_share", "resize", "use_hflip", "use_rot")
+"""Fields of ``Crops`` that mean something where each sample is a call of its own."""
 
 
 @TRANSFORMS.register_module()
@@ -34,10 +38,16 @@ class UHDCrop(BaseTransform):
     photograph as ``place``, and a small picture of the whole of it as ``overview``.
 
     Args:
-        options: ``gt_size``, ``scene_share``, ``use_hflip`` and ``use_rot``.
+        options: ``gt_size``, ``scene_share``, ``resize``, ``use_hflip`` and ``use_rot``.
+
+    Raises:
+        InputError: There is no such option, or its value is not possible.
     """
 
     def __init__(self, **options: Any) -> None:
+        for key in options:
+            if key not in CROP_KEYS:
+                raise unknown_name(f"UHDCrop: {key}", key, CROP_KEYS)
         self.crops = Crops(**options)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:

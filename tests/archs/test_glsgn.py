@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from glsgn_plugins import GLSGN, InputError, glsgn_b, glsgn_l, glsgn_s
-from glsgn_plugins.archs.blocks import PatchNorm, SpatialAttention, changed
+from glsgn_plugins.archs.blocks import PatchNorm, SpatialAttention
 from glsgn_plugins.archs.fusion import LaplacianFusion, high_band
 from glsgn_plugins.archs.glsgn import PAPER_GRIDS
 from glsgn_plugins.archs.patches import merge_patches, split_patches
@@ -26,7 +26,7 @@ PINNED = Path(__file__).parent.parent / "assets" / "glsgn_s_state_dict.json"
 
 
 @pytest.mark.parametrize("size", [(33, 47), (32, 32), (64, 96), (255, 131), (540, 960)])
-@pytest.mark.parametrize("make", [glsgn_s, lambda: GLSGN(fusion="sum", gain=True)])
+@pytest.mark.parametrize("make", [glsgn_s, lambda: GLSGN(fusion="sum")])
 def test_untrained_network_returns_its_input(size, make):
     x = torch.rand(2, 3, *size)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_larger_sizes_start_at_the_identity_too(make):
 
 @pytest.mark.parametrize("return_pathways", [True, False])
 @pytest.mark.parametrize(
-    "options", [{}, {"fusion": "sum"}, {"gain": True, "patch_norm": "pooled", "grids": PAPER_GRIDS}]
+    "options", [{}, {"fusion": "sum"}, {"patch_norm": "pooled", "grids": PAPER_GRIDS}]
 )
 def test_every_parameter_gets_a_gradient_in_the_first_step(return_pathways, options):
     net = GLSGN(return_pathways=return_pathways, **options).train()
@@ -146,13 +146,6 @@ def test_repeated_borders_make_an_even_surface_even():
         net = GLSGN(**TINY, padding_mode=padding_mode).eval()
         feature = net.local_pathways[0].encoder(image, {"from_global": torch.zeros(1, 8, 8, 12)})[0]
         assert ((feature - feature[:, :, 15:16, 20:21]).abs().max() < 1e-5) == even
-
-
-def test_a_gain_scales_the_image_and_an_offset_is_added():
-    image = torch.rand(1, 3, 4, 4)
-    head = torch.cat([torch.full_like(image, 0.5), torch.full_like(image, -0.1)], dim=1)
-    torch.testing.assert_close(changed(image, head, gain=True), 1.5 * image - 0.1)
-    torch.testing.assert_close(changed(image, head[:, 3:], gain=False), image - 0.1)
 
 
 def test_attention_follows_its_guides():

@@ -109,7 +109,6 @@ PARTS = [
     {"attention": False},
     {"global_features": False},
     {"local_features": False},
-    {"gain": True},
     {"padding_mode": "replicate"},
     {"blocks": (2, 1, 3)},
     {"widths": (4, 12, 6, 8)},

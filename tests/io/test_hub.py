@@ -24,7 +24,7 @@ def _offline(monkeypatch):
 
 @pytest.fixture
 def net():
-    return trained_like(GLSGN(**TINY, padding_mode="replicate", gain=True, long_side=64)).eval()
+    return trained_like(GLSGN(**TINY, padding_mode="replicate", fusion="sum", long_side=64)).eval()
 
 
 def equal(one, two):
@@ -77,8 +77,10 @@ def test_what_is_no_network_is_named(net, tmp_path):
             GLSGN.from_pretrained(name)
     net.save_pretrained(tmp_path / "net")
     config = tmp_path / "net/config.json"
-    config.write_text(json.dumps({**net.options, "gain": False}))
-    with pytest.raises(InputError, match=r"config\.json: says gain False, but .* with True"):
+    config.write_text(json.dumps({**net.options, "fusion": "laplacian"}))
+    with pytest.raises(
+        InputError, match=r"config\.json: says fusion 'laplacian', but .* with 'sum'"
+    ):
         GLSGN.from_pretrained(tmp_path / "net")
     config.write_text("{")
     with pytest.raises(InputError, match=r"config\.json: damaged"):

@@ -199,6 +199,7 @@ def test_a_full_disk_leaves_nothing_half_written(suffix, tmp_path):
         ("[4, 4, 4, 4]", "is a list; expected an object of GLSGN's options"),
         ('{"widths": [4, 4]}', "GLSGN widths: "),
         ('{"padding_mode": "wrap"}', "GLSGN padding_mode: "),
+        ('{"gain": true}', "says gain: True, which this version of glsgn-plugins doesn't have"),
     ],
 )
 def test_a_record_that_is_none_is_named_with_its_file(suffix, record, message, tmp_path):
