@@ -125,9 +125,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def with_defaults(settings: Any) -> Any:
-    """Settings of a set that may be older than presets and layouts, when there was one of each."""
+    """Settings of a set that may be older than presets, layouts and black-and-white samples."""
     try:
         degradation = {"preset": "plain", **settings["degradation"]}
+        if degradation["preset"] != "plain":
+            degradation.setdefault("grey", 0.0)
         return {"layout": PLAIN_LAYOUT, **settings, "degradation": degradation}
     except (TypeError, KeyError):
         return settings

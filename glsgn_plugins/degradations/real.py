@@ -49,6 +49,7 @@ class RealParameters:
             ``None`` elsewhere: all of the weather is there, and the truth is without it.
         before: What the photograph went through before the weather.
         after: What happens to it after the weather.
+        grey: Input and truth are black and white.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class RealParameters:
     faint: float | None
     before: CameraParameters | None
     after: CameraParameters | None
+    grey: bool = False
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> RealParameters:
@@ -86,6 +88,13 @@ class RealParameters:
         Raises:
             InputError: It isn't such an image, or the companion doesn't do.
         """
+        lq, gt = self._coloured(image, companion, place)
+        if not self.grey:
+            return lq, gt
+        grey = _grey(lq)
+        return grey, grey if gt is lq else _grey(gt)
+
+    def _coloured(self, image: Image, companion: Any, place: Place | None) -> tuple[Image, Image]:
         check_image(image)
         if self.kind != "reflection":
             companion = overview(companion, image, place)
@@ -109,6 +118,12 @@ class RealParameters:
         return self.pair(image, companion, place)[0]
 
 
+def _grey(image: Image) -> Image:
+    """Luma of display values (BT.601), which is what most programs make of a picture."""
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.cvtColor(luma, cv2.COLOR_GRAY2RGB))
+
+
 @dataclass(frozen=True)
 class Real(RangedModel):
     """What samples of the preset ``real`` are drawn from.
@@ -119,6 +134,7 @@ class Real(RangedModel):
         identity: Share of the samples whose truth is the input: half clean, half nearly so.
         before: Share of the photographs that a camera had before the weather.
         after: Share that a camera has after it.
+        grey: Share that is black and white in the end, input and truth.
     """
 
     kind: str
@@ -126,8 +142,9 @@ class Real(RangedModel):
     identity: float = 0.1
     before: float = 0.3
     after: float = 0.7
+    grey: float = 0.05
 
-    SHARES = frozenset({"identity", "before", "after"})
+    SHARES = frozenset({"identity", "before", "after", "grey"})
 
     def _check(self, name: str, value: object) -> None:
         if name in self.SHARES:
@@ -144,4 +161,5 @@ class Real(RangedModel):
             faint=left if alike < self.identity else None,
             before=cameras[0] if earlier < self.before else None,
             after=cameras[1] if later < self.after else None,
+            grey=bool(rng.random() < self.grey),
         )

@@ -89,7 +89,7 @@ def test_a_tenth_of_the_samples_is_clean_or_nearly_and_its_truth_is_its_input(ki
         companion = rocket if kind == "reflection" else None
         lq, gt = sample.pair(image, companion)
         assert np.array_equal(lq, gt)
-        if sample.before is sample.after is None:
+        if sample.before is sample.after is None and not sample.grey:
             # What is left of the weather can't be seen; a clean one is the photograph itself.
             wanted = image if sample.faint == 0 else sample.weather.pair(image, companion)[1]
             assert np.abs(lq.astype(int) - wanted).max() <= (0 if sample.faint == 0 else 16)
@@ -98,6 +98,27 @@ def test_a_tenth_of_the_samples_is_clean_or_nearly_and_its_truth_is_its_input(ki
         (drawn.faint, drawn.before, drawn.after) == (None, None, None)
         for drawn in (never.sample(rng) for _ in range(50))
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_share_is_black_and_white_input_and_truth(kind, coffee, rocket):
+    image = np.ascontiguousarray(coffee[:96, :96])
+    companion = rocket if kind == "reflection" else None
+    model = make_degradation({"type": kind, "grey": 0.25})
+    rng = np.random.default_rng(0)
+    samples = [model.sample(rng) for _ in range(400)]
+    grey = [sample for sample in samples if sample.grey]
+    assert 70 < len(grey) < 130
+    for sample in grey[:8]:
+        pair = sample.pair(image, companion)
+        coloured = dataclasses.replace(sample, grey=False).pair(image, companion)
+        for one, of in zip(pair, coloured):
+            assert (one == one[..., :1]).all()
+            luma = of @ np.array([0.299, 0.587, 0.114])
+            assert np.abs(one[..., 0] - luma).max() <= 1
+        assert (pair[0] is pair[1]) == (coloured[0] is coloured[1])
+    never = make_degradation({"type": kind, "grey": 0})
+    assert not any(never.sample(rng).grey for _ in range(100))
 
 
 def test_options_name_a_preset_and_override_its_ranges_and_shares():
