@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import shutil
 from collections import OrderedDict
 
 import cv2
@@ -333,6 +334,30 @@ WRONG = {
         InputError,
         r"model\.generator\.width \(GLSGN\): 'width' does not exist. Did you mean 'widths'",
     ),
+    "test": (
+        set_in("model", "test_cfg", value={"tiel": 64}),
+        InputError,
+        r"model\.test_cfg\.tiel: 'tiel' does not exist. Did you mean 'tile'",
+    ),
+    "wrapper": (
+        set_in("optim_wrapper", "clip_gard", value={"max_norm": 1}),
+        InputError,
+        r"optim_wrapper\.clip_gard \(OptimWrapper\): 'clip_gard' .* Did you mean 'clip_grad'",
+    ),
+    "clipping": (
+        set_in("optim_wrapper", "clip_grad", value={"max_nrom": 1}),
+        InputError,
+        r"optim_wrapper\.clip_grad\.max_nrom: .* Did you mean 'max_norm'",
+    ),
+    "whole": (
+        set_in(
+            "val_dataloader",
+            "dataset",
+            value={"type": "UHDPairedDataset", "dataroot": "data", "lq": "lq/{n}", "gt_size": 64},
+        ),
+        InputError,
+        r"val_dataloader\.dataset\.gt_size: of training alone",
+    ),
     "pathways": (
         set_in("model", "generator", "return_pathways", value=False),
         InputError,
@@ -477,6 +502,39 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path):
         file.write_bytes(b"")
     with pytest.raises(InputError, match="none of its 3 checkpoints can be read"):
         runner.find_latest_checkpoint(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["iter_4.pth", "step_4.pth"])
+def test_checkpoints_are_found_in_a_folder_that_was_moved(name, tmp_path):
+    """``last_checkpoint`` holds an absolute path, and filename_tmpl may name files otherwise."""
+    import mmengine.runner.runner as runner
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    torch.save({"state_dict": {}}, old / name)
+    torch.save({"state_dict": {}}, old / name.replace("4", "2"))
+    (old / "last_checkpoint").write_text(str(old / name))
+    assert runner.find_latest_checkpoint(str(old)) == str(old / name)
+    shutil.copytree(old, new)
+    assert runner.find_latest_checkpoint(str(new)) == str(new / name)
+    shutil.rmtree(old)
+    assert runner.find_latest_checkpoint(str(new)) == str(new / name)
+    (new / name).write_bytes(b"")  # the one before it is whole
+    assert runner.find_latest_checkpoint(str(new)) == str(new / name.replace("4", "2"))
+
+
+def test_checkpoints_elsewhere_are_found_and_none_is_no_start_anew(tmp_path):
+    import mmengine.runner.runner as runner
+
+    work, out = tmp_path / "work", tmp_path / "out"
+    work.mkdir()
+    out.mkdir()
+    torch.save({"state_dict": {}}, out / "iter_4.pth")
+    (work / "last_checkpoint").write_text(str(out / "iter_4.pth"))
+    assert runner.find_latest_checkpoint(str(work)) == str(out / "iter_4.pth")
+    shutil.rmtree(out)
+    with pytest.raises(InputError, match=r"last_checkpoint: names .*iter_4\.pth, but neither"):
+        runner.find_latest_checkpoint(str(work))
 
 
 class Said(logging.Handler):
