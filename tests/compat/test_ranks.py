@@ -55,6 +55,42 @@ def test_any_loss_can_be_left_out(tmp_path):
     assert "11 plans" in done.stdout
 
 
+STATISTICS = """
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from glsgn_plugins.archs.glsgn import GLSGN
+from glsgn_plugins.training import average_statistics
+
+def running(net):
+    return torch.cat([p.flatten() for n, p in net.named_parameters() if "running" in n])
+
+torch.manual_seed(0)
+alone = GLSGN((4, 4, 4, 4), patch_norm="pooled").train()
+average_statistics(alone)  # nothing without ranks
+torch.distributed.init_process_group("gloo")
+rank = torch.distributed.get_rank()
+net = DistributedDataParallel(alone)
+torch.manual_seed(rank)
+for _ in range(2):
+    net(torch.rand(1, 3, 64, 64))
+    own = running(alone)
+    both = [torch.empty_like(own) for _ in range(2)]
+    torch.distributed.all_gather(both, own)
+    assert not torch.equal(*both)
+    average_statistics(alone)
+    torch.testing.assert_close(running(alone), (both[0] + both[1]) / 2)
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_ranks_have_patch_norms_averages_in_common(tmp_path):
+    script = tmp_path / "of_ranks.py"
+    script.write_text(STATISTICS)
+    torchrun = ("torchrun", "--standalone", "--nproc_per_node=2", str(script))
+    done = run_command(*torchrun, cwd=tmp_path, PYTHONPATH=os.pathsep.join(sys.path))
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.mark.parametrize(
     ("nodes", "first"),
     [
