@@ -144,7 +144,9 @@ def _check_phases(datasets: Options, train: bool) -> None:
             raise unknown_name(f"datasets.{phase}", phase, (*known, f"{known[1]}_1"))
     named: dict[str, str] = {}
     for phase in (p for p in datasets if not (train and p == "train")):
-        name = datasets[phase]["name"]
+        name = datasets[phase].get("name")
+        if not isinstance(name, str):
+            continue  # which is said later
         if name in named:
             raise InputError(
                 f"datasets.{phase}.name: '{name}' is the name of datasets.{named[name]}, too; "

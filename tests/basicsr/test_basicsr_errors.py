@@ -9,6 +9,8 @@ import pytest
 from basicsr_runs import run_here, set_in
 from harness import run_command
 
+from glsgn_plugins.errors import InputError
+
 
 def rename(section, old, new):
     section[new] = section.pop(old)
@@ -18,6 +20,8 @@ def stock_model(opt):
     opt["model_type"] = "SRModel"
     opt["train"].pop("pathway_opt")
 
+
+NAMED_LOSSES = ("restored", "pathway", "content", "attention", "intensity")
 
 OPTION_ERRORS = {
     "arch": (set_in("network_g", "type", value="GLSNG"), "network_g.type: 'GLSNG'", "'GLSGN'"),
@@ -151,6 +155,92 @@ OPTION_ERRORS = {
         "weights of lpips_alex: no file 'no.pth'",
         "torchvision.models.alexnet",
     ),
+    "validation of crops": (
+        set_in(
+            "datasets",
+            "val",
+            value={
+                **{"name": "held", "type": "UHDPairedDataset", "dataroot": "data"},
+                **{"lq": "lq/{n}", "gt": "gt/{n}", "gt_size": 64, "use_hflip": True},
+            },
+        ),
+        "datasets.val: gt_size: of training alone; validation and tests are of whole images",
+        "leave out gt_size, use_hflip",
+    ),
+    "two sets of one name": (
+        lambda opt: opt["datasets"].update(
+            {
+                phase: {
+                    k: v
+                    for k, v in opt["datasets"]["train"].items()
+                    if k.startswith(("name", "type", "dataroot", "io"))
+                }
+                for phase in ("val_1", "val_2")
+            }
+        ),
+        "datasets.val_2.name: 'rain' is the name of datasets.val_1, too",
+        "",
+    ),
+    "small validation image": (
+        set_in(
+            "datasets",
+            "val",
+            value={
+                **{"name": "held", "type": "UHDPairedDataset", "dataroot": "data"},
+                **{"lq": "small/{n}", "gt": "small/{n}"},
+            },
+        ),
+        "GLSGN needs 32 or more each way",
+        "datasets.val",
+    ),
+    "bytes of 16 bits": (
+        lambda opt: opt["datasets"].update(
+            train={
+                **{
+                    k: v
+                    for k, v in opt["datasets"]["train"].items()
+                    if k not in ("dataroot_lq", "dataroot_gt", "io_backend")
+                },
+                **{"type": "UHDPairedDataset", "dataroot": "data", "as_bytes": True},
+                **{"lq": "deep/{n}", "gt": "deep/{n}"},
+            }
+        ),
+        "has 16 bits, which datasets.train.as_bytes would cut",
+        "",
+    ),
+    "best seam": (
+        lambda opt: opt["val"]["metrics"].update(seam={"type": "calculate_seam"}),
+        "val.metrics.seam: of calculate_seam the lowest is the best",
+        "better: lower",
+    ),
+    "discriminator of no GAN": (
+        set_in("network_d", value={"type": "VGGStyleDiscriminator", "num_in_ch": 3, "num_feat": 4}),
+        "network_d: GLSGNModel has no discriminator",
+        "GLSGNGANModel",
+    ),
+    "optimiser with a closure": (
+        set_in("train", "optim_g", value={"type": "LBFGS", "lr": 1}),
+        "train.optim_g.type: 'LBFGS' does not exist",
+        "",
+    ),
+    "no loss": (
+        lambda opt: (
+            opt["train"].pop("pathway_opt"),
+            opt["train"].update(
+                pixel_opt={
+                    "type": "GLSGNLoss",
+                    **dict.fromkeys((f"{n}_weight" for n in NAMED_LOSSES), 0),
+                }
+            ),
+        ),
+        "GLSGNLoss: every weight is 0",
+        "",
+    ),
+    "overlap of a whole tile": (
+        lambda opt: opt["val"].update(tile=64, tile_overlap=64),
+        "val.tile_overlap: 64 pixels of tiles of 64",
+        "",
+    ),
     "no mapping": (set_in("path", value=None), "path: expected a mapping", ""),
     "type": (set_in("network_g", value={"widths": [4, 4, 4, 4]}), "mapping with a 'type'", ""),
 }
@@ -159,6 +249,11 @@ OPTION_ERRORS = {
 @pytest.mark.parametrize("case", OPTION_ERRORS)
 def test_wrong_options(case, project, write_options, monkeypatch, capsys):
     edit, named, helped = OPTION_ERRORS[case]
+    for folder, dtype in (("small", np.uint8), ("deep", np.uint16)):
+        (project / "data" / folder).mkdir()
+        side = 20 if folder == "small" else 96
+        for name in ("0.png", "1.png"):
+            cv2.imwrite(str(project / "data" / folder / name), np.zeros((side, side, 3), dtype))
     options = write_options(edit)
     code, line = run_here(project, monkeypatch, capsys, "train", "-opt", str(options))
     assert code == 2
@@ -171,6 +266,7 @@ def test_wrong_options(case, project, write_options, monkeypatch, capsys):
         "fp16 on the CPU",
         "backbone",
         "no backbone weights",
+        "no loss",
     )
 
 
@@ -234,6 +330,44 @@ def test_wrong_images(case, command, project, write_options, monkeypatch, capsys
     assert not (project / "results").exists()
 
 
+def stock_upscaler(opt):
+    stock_model(opt)
+    opt["scale"] = 2
+    opt["network_g"] = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 4}
+    opt["network_g"].update(num_block=1, upscale=2)
+
+
+def test_the_scale_of_a_file_is_that_of_its_datasets(project, write_options, monkeypatch):
+    from glsgn_plugins.basicsr.options import check_options, read_options
+
+    for file in (project / "data/lq").iterdir():
+        small = cv2.resize(cv2.imread(str(file)), None, fx=0.5, fy=0.5)
+        cv2.imwrite(str(file), small)
+    monkeypatch.chdir(project)
+    check_options(read_options(str(write_options(stock_upscaler)), [])[1], train=True)
+    options = read_options(str(write_options(stock_model)), [])[1]
+    with pytest.raises(InputError, match="with scale 1 they must match"):
+        check_options(options, train=True)
+
+
+def test_other_models_have_keys_of_their_own_under_val(project, write_options, monkeypatch):
+    from basicsr.models.sr_model import SRModel
+    from basicsr.utils.registry import MODEL_REGISTRY
+
+    from glsgn_plugins.basicsr.options import check_options, read_options
+
+    lab = type("LabModel", (SRModel,), {"__module__": "lab"})
+    monkeypatch.setitem(MODEL_REGISTRY._obj_map, "LabModel", lab)
+    monkeypatch.chdir(project)
+
+    def edit(opt):
+        stock_model(opt)
+        opt["model_type"] = "LabModel"
+        opt["val"].update(window_size=8, tile=64)
+
+    check_options(read_options(str(write_options(edit)), [])[1], train=True)
+
+
 def test_other_networks_may_use_images_that_glsgn_refuses(project, write_options):
     IMAGE_ERRORS["grey"][0](project)
 
@@ -264,6 +398,7 @@ def test_other_networks_may_use_images_that_glsgn_refuses(project, write_options
         (["-opt", "broken.yml"], "broken.yml: not plain YAML"),
         (["-opt", "code.yml"], "code.yml: not plain YAML"),
         (["-opt", "list.yml"], "list.yml: expected a mapping"),
+        (["-opt", "merged.yml"], "merged.yml: not plain YAML: line 3: BasicSR's reader doesn't"),
     ],
 )
 def test_wrong_arguments(argv, named, project, write_options, monkeypatch, capsys):
@@ -271,6 +406,7 @@ def test_wrong_arguments(argv, named, project, write_options, monkeypatch, capsy
     (project / "broken.yml").write_text("name: [1, 2\nmodel: {")
     (project / "code.yml").write_text("name: !!python/object/apply:os.system ['touch pwned']")
     (project / "list.yml").write_text("- 1\n- 2\n")
+    (project / "merged.yml").write_text("name: x\nbase: &b {a: 1}\ntrain: {<<: *b}\n")
     code, line = run_here(project, monkeypatch, capsys, "train", *argv)
     assert code == 2
     assert named in line

@@ -10,6 +10,7 @@ import pytest
 import torch
 from harness import BIN, run_command
 
+from glsgn_plugins import GLSGN
 from glsgn_plugins.io.checkpoints import read_checkpoint
 
 TERMS = ("l_pix", "l_pathway_1", "l_pathway_2", "l_pathway_3", "l_pathway_g")
@@ -119,21 +120,21 @@ def test_resumes_after_kill_9_and_after_a_truncated_checkpoint(project, write_op
 
 
 def test_resuming_goes_on_exactly(project, write_options):
-    """Four steps, and two steps plus two resumed ones, end in the same weights."""
+    """Four steps, and two steps plus two resumed ones, end in the same weights: in mid-epoch, too,
+    where the samples that were trained on must not come again."""
 
-    def same_pair(opt):  # whichever crop is drawn, so that the order of data plays no part
-        opt["datasets"]["train"].update(gt_size=64, use_hflip=False)
-        for side in ("lq", "gt"):
-            for path in (project / "data" / side).glob("[123].png"):
-                path.unlink()
-            file = project / "data" / side / "0.png"
-            import cv2
-
-            cv2.imwrite(str(file), cv2.imread(str(file))[:64, :64])
+    def crops(opt):
+        loader = {k: v for k, v in opt["datasets"]["train"].items() if "_per_gpu" in k}
+        opt["datasets"]["train"] = {
+            **loader,
+            **{"name": "rain", "type": "UHDPairedDataset", "dataroot": "data"},
+            **{"lq": "lq/{n}", "gt": "gt/{n}", "gt_size": 32, "use_hflip": True},
+            "dataset_enlarge_ratio": 50,
+        }
         cosine_adamw(opt)
         opt["train"]["amp"] = None
 
-    options = write_options(same_pair)
+    options = write_options(crops)
     train(project, options)
     whole = weights(project)
     for file in project.glob("experiments/tiny/*/*4.*"):
@@ -141,6 +142,38 @@ def test_resuming_goes_on_exactly(project, write_options):
     train(project, options, "--auto_resume")
     for key, value in weights(project).items():
         torch.testing.assert_close(value, whole[key], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "iteration", "batches", "place"),
+    [
+        (0, 2, 100, (0, 2)),
+        (0, 100, 100, (1, 0)),  # all of an epoch, before the next was begun
+        (3, 350, 100, (3, 50)),
+        (3, 350, 50, (7, 0)),  # batches twice as large: other epochs than those before
+        (3, 350, 200, (4, 0)),  # half as large: epoch 1 has been, and so has 3 in part
+    ],
+)
+def test_where_in_the_data_training_goes_on(epoch, iteration, batches, place):
+    from glsgn_plugins.compat.basicsr_training import _place_in_data
+
+    assert _place_in_data(epoch, iteration, batches) == place
+
+
+def test_the_average_starts_with_the_numbers_of_the_network(project, write_options):
+    """Where a file has a part of the weights, the rest is the same in both."""
+    torch.save({"params": GLSGN(widths=(4, 4, 4, 4)).state_dict()}, project / "narrow.pth")
+
+    def wider(opt):
+        opt["network_g"]["widths"] = [4, 4, 8, 8]
+        opt["path"].update(pretrain_network_g="narrow.pth", strict_load_g=False)
+        opt["train"].update(total_iter=1, ema_decay=0.999)
+        opt["train"]["optim_g"]["lr"] = 0
+
+    train(project, write_options(wider))
+    averaged = weights(project, key="params_ema")
+    for key, value in weights(project).items():
+        torch.testing.assert_close(averaged[key], value, msg=key)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(

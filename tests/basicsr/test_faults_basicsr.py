@@ -208,6 +208,63 @@ def test_a_state_of_something_else_is_refused_before_the_start(edit, said, exper
     assert sorted(folder.glob("experiments/tiny/*/*")) == before
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_state_of_another_name_is_refused_rather_than_left_out(resume, experiment):
+    folder, go_on = experiment
+
+    def renamed(opt):
+        opt["name"] = "other"
+        opt["path"]["resume_state"] = "experiments/tiny/training_states/4.state"
+
+    done = go_on(renamed, resume=resume)
+    assert done.returncode == 2
+    line = done.stderr.splitlines()[-1]
+    assert "path.resume_state: experiments/tiny/training_states/4.state goes with" in line
+    assert "path.pretrain_network_g" in line
+    assert not list(folder.glob("experiments/other/*/*"))
+
+
+def test_networks_that_are_never_saved_are_not_asked_for(tmp_path):
+    """A frozen teacher, say."""
+    from glsgn_plugins.compat.basicsr import _saved_networks
+
+    opt = {"network_g": {}, "network_t": {}, "network_d": {}, "path": {"models": str(tmp_path)}}
+    for name in ("net_g_4", "net_d_4"):
+        (tmp_path / f"{name}.pth").touch()
+    assert _saved_networks(opt) == ["net_g", "net_d"]
+    opt["path"]["ignore_resume_networks"] = ["network_d"]
+    assert _saved_networks(opt) == ["net_g"]
+
+
+def test_results_of_a_model_that_tests_in_its_own_way_are_kept(tmp_path):
+    from glsgn_plugins.compat.basicsr_training import _put_back
+
+    for name in ("empty", "results"):
+        (tmp_path / name / "visualization").mkdir(parents=True)
+        (tmp_path / name / "test.log").touch()
+    (tmp_path / "results/visualization/a.png").touch()
+    (tmp_path / "archived").mkdir()
+    for name in ("empty", "results"):
+        _put_back(tmp_path / name, tmp_path / "archived" if name == "empty" else None)
+    assert (tmp_path / "results/visualization/a.png").is_file()
+    assert not list((tmp_path / "empty").iterdir())  # what was displaced is back
+    assert not (tmp_path / "archived").exists()
+
+
+def test_pictures_of_two_validation_sets_are_kept_apart(project, write_options):
+    def two(opt):
+        full(opt)
+        opt["datasets"]["val_1"] = {**opt["datasets"]["val"], "name": "a"}
+        opt["datasets"]["val_2"] = {**opt["datasets"].pop("val"), "name": "b"}
+        opt["train"]["total_iter"] = 1
+        opt["val"]["val_freq"] = 5
+
+    done = run_command("basicsr", "train", "-opt", str(write_options(two)), cwd=project)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("a", "b"):
+        assert len(list(project.glob(f"experiments/tiny/visualization/{name}/*/*_1.png"))) == 4
+
+
 def test_weights_are_no_training_state(trained):
     from glsgn_plugins.compat.basicsr import _training_state
 
