@@ -146,7 +146,8 @@ class Service:
             photograph = photographs.read(path)
             colours = colours_of(photograph, path)
             target = folder / formats.written_as(Path(path.name))
-            if left_out := photographs.check_target(target, photograph):
+            left_out = photographs.check_target(target, photograph)
+            if left_out and strength:
                 said.append(f"leaves out {', '.join(left_out)}")
             restored = restore_photograph(
                 self._nets[task],
@@ -157,10 +158,15 @@ class Service:
                 progress=progress,
                 say=said.append,
             )
-            photographs.write(target, photograph, restored)
+            if strength == 0 and formats.same_format(path, target):
+                shutil.copyfile(path, target)  # JPEG, encoded anew, would differ
+            else:
+                photographs.write(target, photograph, restored)
             shown = []
+            # In a folder of their own: an upload may have these names.
+            (folder / "shown").mkdir()
             for name, pixels in (("before", photograph.pixels), ("after", restored)):
-                shown.append(folder / f"{name}.jpg")
+                shown.append(folder / "shown" / f"{name}.jpg")
                 _preview(shown[-1], pixels if colours is None else colours.to_srgb(pixels))
         except InputError as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -188,6 +194,13 @@ def _by_name(error: InputError, path: Path) -> InputError:
     return InputError(str(error).replace(str(path), path.name))
 
 
+PREVIEWED = 65500
+"""Pixels of the longer side of a preview: JPEG holds a few more."""
+
+
 def _preview(path: Path, pixels: np.ndarray) -> None:
     image = photographs.image_of(pixels).colourspace("srgb")
+    longest = max(image.width, image.height)
+    if longest > PREVIEWED:
+        image = image.resize(PREVIEWED / longest)
     image.write_to_file(str(path), Q=95, subsample_mode="off")

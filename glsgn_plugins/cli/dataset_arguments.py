@@ -30,7 +30,9 @@ def find_set(args: argparse.Namespace) -> tuple[str | None, dict[str, Pairing]]:
     from glsgn_plugins.data.layouts import LAYOUTS, find_layouts, find_pairs
 
     if args.lq or args.gt:
-        return None, {"all": find_pairs(args.folder, lq=args.lq, gt=args.gt)}
+        if args.split and not args.layout:
+            raise InputError("--split: of layouts alone; --lq and --gt say where the files are")
+        return None, {"all": find_pairs(args.folder, args.layout, lq=args.lq, gt=args.gt)}
     if args.layout and args.split:
         return args.layout, {args.split: find_pairs(args.folder, args.layout, args.split)}
     if not args.folder.is_dir():

@@ -101,6 +101,10 @@ def export(net: GLSGN, path: Path, size: tuple[int, int] | None = None) -> float
     """
     if path.suffix != ".onnx":
         raise InputError(f"{path}: expected a file that ends in .onnx")
+    if path.exists():
+        raise InputError(f"{path} exists; remove it or give another name")
+    if size is not None and min(size) < MIN_SIZE:
+        raise InputError(f"--size: {size[0]} {size[1]}; expected {MIN_SIZE} or more each way")
     _check_packages()
     try:
         with atomic_write_into(path.parent) as scratch:

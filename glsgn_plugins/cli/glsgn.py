@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from glsgn_plugins.cli import (
@@ -19,6 +20,7 @@ from glsgn_plugins.cli import (
 from glsgn_plugins.errors import InputError, StoppedError
 from glsgn_plugins.io.atomic import tolerate_undecodable_names
 
+INTERRUPTED = 130
 DATA_PACKAGES = ("cv2", "PIL", "tqdm")
 SUBCOMMANDS = (doctor, path, restore, convert, export, synthesize, prepare, preview, app)
 
@@ -34,7 +36,15 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
     tolerate_undecodable_names()
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print(f"glsgn {args.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # of `glsgn path | head -1`: Python would complain at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except InputError as error:
         print(f"glsgn {args.command}: error: {error}", file=sys.stderr)
         return 2

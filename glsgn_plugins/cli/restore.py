@@ -110,7 +110,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0; 1 where a file could not be restored, and the others were."""
-    tile = int(args.tile) if args.tile.lstrip("-").isdigit() else args.tile
+    try:
+        tile: str | int = int(args.tile)
+    except ValueError:
+        tile = args.tile
     check_tile(tile)
     check_strength(args.strength, "--strength")
     check_long_side(args.long_side, "--long-side")
@@ -119,8 +122,8 @@ def run(args: argparse.Namespace) -> int:
     photographs.vips()
     mask = None if args.mask is None else photographs.read_mask(args.mask)
     device = device_named(args.device)
-    jobs = args.shard.take(_jobs(args.inputs, args.output))
-    left = [job for job in jobs if args.overwrite or not job[1].exists()]
+    jobs = args.shard.take(_jobs(args.inputs, args.output, args.compare))
+    left = [job for job in jobs if args.overwrite or not _made(job[1], args.compare)]
     if len(left) < len(jobs):
         print(f"{len(jobs) - len(left)} of {len(jobs)} are in {args.output} already")
     net = load_pretrained(args.task) if args.weights is None else read_glsgn(args.weights)
@@ -142,22 +145,31 @@ def device_named(name: str | None) -> torch.device:
     found = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:
         device = torch.device(name or found)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
     return device
 
 
-def _jobs(inputs: list[str], output: Path) -> list[tuple[Path, Path]]:
+def _made(target: Path, compared: bool) -> bool:
+    """Whether all that is to be written of a file is there."""
+    return target.exists() and (not compared or _beside(target).exists())
+
+
+def _jobs(inputs: list[str], output: Path, compared: bool) -> list[tuple[Path, Path]]:
     """Each file and what becomes of it.
 
     Raises:
         InputError: There are none, one can't be found, two would become one, or nothing can be
             written there.
     """
-    single = output.suffix.lower() in formats.WRITTEN and not output.is_dir()
+    try:
+        folder_there = output.is_dir()
+    except OSError as error:  # of a name that is too long, before Python 3.12
+        raise InputError(f"{output}: can't be made ({error.strerror})") from None
+    single = output.suffix.lower() in formats.WRITTEN and not folder_there
     ends = {*NOT_READ, *formats.READ}
-    if not single and output.suffix.lower() in ends and not output.is_dir():
+    if not single and output.suffix.lower() in ends and not folder_there:
         raise InputError(
             f"{output}: {output.suffix} isn't written; give {', '.join(formats.WRITTEN)}, "
             "or a folder"
@@ -184,6 +196,12 @@ def _jobs(inputs: list[str], output: Path) -> list[tuple[Path, Path]]:
         if target in made:
             raise InputError(f"{made[target]} and {path} would both become {target}")
         made[target] = path
+    for target, path in made.items() if compared else ():
+        if _beside(target) in made:
+            raise InputError(
+                f"{made[_beside(target)]} would become {_beside(target)}, which --compare writes "
+                f"of {path}; rename one, or give another folder"
+            )
     return jobs
 
 
@@ -192,27 +210,29 @@ def _files(argument: str, output: Path) -> Iterator[tuple[Path, Path]]:
     path = Path(argument)
     try:
         path.stat()
+        there_is = True
     except PermissionError as error:
         raise InputError(f"{path}: can't be read ({error.strerror})") from None
     except OSError:
-        pass  # a pattern, perhaps
-    if path.is_file():
+        there_is = False  # a pattern, perhaps
+    if there_is and path.is_file():
         if path.suffix.lower() not in formats.READ:
             raise InputError(f"{path}: {formats.unreadable(path)}")
         if missing := formats.lacking(path.suffix.lower()):
             raise InputError(f"{path}: {path.suffix} {missing}")
         yield path, Path(path.name)
         return
-    if path.is_dir():
+    if there_is and path.is_dir():
         there = walk(path.absolute(), output.absolute(), _fail)
         yield from ((p, p.relative_to(path.absolute())) for p in _images(there))
     else:
         there = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]
-        there = [p for p in there if p.is_file()]
+        own = output.resolve()
+        there = [p for p in there if p.is_file() and own not in p.resolve().parents]
         yield from ((p, Path(p.name)) for p in _images(there))
     others = [left_out(there, formats.READ), *_lacking(there)]
     if not _images(there):
-        what = "holds no images" if path.is_dir() else "no such file, folder or pattern"
+        what = "holds no images" if there_is else "no such file, folder or pattern"
         more = "".join(f"; {one}" for one in others if one)
         raise InputError(f"{argument}: {what} ({formats.LISTED}){more}")
     for one in filter(None, others):
@@ -328,31 +348,36 @@ def _restore_all(
                     raise InputError(f"{path}: its name is too long for --compare; shorten it")
                 photograph = photographs.read(path)
                 colours = colours_of(photograph, path)
-                if left_out := photographs.check_target(target, photograph):
-                    say(f"{target}: leaves out {', '.join(left_out)}")
-                where = _where(mask, args.region, photograph.pixels.shape[:2])
-                restored = restore_photograph(
-                    net,
-                    photograph,
-                    colours,
-                    tile,
-                    strength=args.strength,
-                    mask=where,
-                    keep_colour=args.keep_colour,
-                    long_side=args.long_side,
-                    amp=args.amp,
-                    progress=progress,
-                    say=tell,
-                )
-                if args.strength == 0 and path.suffix.lower() == target.suffix.lower():
-                    atomic_write(target, path.read_bytes())  # JPEG, encoded anew, would differ
+                left_out = photographs.check_target(target, photograph)
+                copied = args.strength == 0 and formats.same_format(path, target)
+                if target.exists() and not args.overwrite:  # and lacks the comparison
+                    restored = photographs.read(target).pixels
                 else:
-                    photographs.write(target, photograph, restored)
+                    if left_out and not copied:
+                        say(f"{target}: leaves out {', '.join(left_out)}")
+                    restored = restore_photograph(
+                        net,
+                        photograph,
+                        colours,
+                        tile,
+                        strength=args.strength,
+                        mask=_where(mask, args.region, photograph.pixels.shape[:2]),
+                        keep_colour=args.keep_colour,
+                        long_side=args.long_side,
+                        amp=args.amp,
+                        progress=progress,
+                        say=tell,
+                    )
+                    if copied:  # JPEG, encoded anew, would differ
+                        atomic_write(target, path.read_bytes())
+                    else:
+                        photographs.write(target, photograph, restored)
                 if args.compare:
                     before, after = photograph.pixels, restored
                     if colours is not None:
                         before, after = (colours.to_srgb(x) for x in (before, after))
-                    photographs.compare(_beside(target), before, after)
+                    if args.overwrite or not _beside(target).exists():
+                        photographs.compare(_beside(target), before, after)
             except InputError as error:
                 failed += 1
                 say(

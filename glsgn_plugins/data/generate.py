@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -47,6 +48,9 @@ from glsgn_plugins.io.images import png, read_image
 from glsgn_plugins.shards import WHOLE, Shard
 
 LOGGER = logging.getLogger("glsgn_plugins")
+
+LONGEST = 240
+"""Bytes of a file's name: disks hold 255, and what is not yet whole has a longer one."""
 
 Missing = list[tuple[int, str]]
 """Numbers and names of the versions of a photograph that are still to be made."""
@@ -101,6 +105,11 @@ def generate_set(
         InputError: The settings don't do, ``out`` holds another set, or nothing can be written.
     """
     synthesis = settings.synthesis()
+    if synthesis.root.resolve() in (out.resolve(), *out.resolve().parents):
+        raise InputError(
+            f"{out}: lies in {synthesis.root}, where its images would be taken for photographs; "
+            "use a folder beside it"
+        )
     jobs = plan(synthesis, settings.layout)
     start_set(out, settings)
     return _make_missing(out, settings, workers, synthesis, jobs, shard)
@@ -117,6 +126,9 @@ def _make_missing(
     known = read_notes(out)
     todo = []
     for job in shard.take(jobs):
+        if len(os.fsencode(f"{job.names(settings.per_image)[-1]}.png")) > LONGEST:
+            yield f"{job.photograph}: its name is too long for a file of the set; shorten it"
+            continue
         missing = [
             (k, name)
             for k, name in enumerate(job.names(settings.per_image))
@@ -204,6 +216,7 @@ def _share_out(
 def _start_worker(out: Path, settings: Settings) -> None:
     global _in_worker
     cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that shares the work stops it
     _in_worker = (out, settings, settings.synthesis())
 
 
@@ -230,6 +243,7 @@ def _make_pairs(
     """Write the missing pairs of a photograph; what is wrong with it, if anything is."""
     try:
         clean = read_image(job.photograph)
+        whole = clean.shape[:2]
         if settings.size is not None:
             clean = bring_to(clean, settings.size, job.photograph)
     except InputError as error:
@@ -242,7 +256,10 @@ def _make_pairs(
         companion = synthesis.companion(job.photograph, rng, beside)
         parameters = synthesis.sample(rng)
         try:
-            lq, gt = parameters.pair(clean, synthesis.read_companion(companion, clean))
+            beside_it = synthesis.read_companion(companion, clean)
+            if beside_it is not None and beside_it.ndim == 2:
+                beside_it = _middle(beside_it, whole, clean.shape[:2])
+            lq, gt = parameters.pair(clean, beside_it)
         except InputError as error:
             return f"{job.photograph}: {error}"
         content = unchanged if gt is clean else png(gt)
@@ -286,6 +303,22 @@ def bring_to(image: NDArray[Any], size: tuple[int, int], path: Path) -> NDArray[
     if to != (width, height):
         image = np.asarray(cv2.resize(image, to, interpolation=cv2.INTER_AREA))
     return np.ascontiguousarray(center_crop(image, (high, wide)))
+
+
+def _middle(depth: NDArray[Any], whole: tuple[int, ...], kept: tuple[int, ...]) -> NDArray[Any]:
+    """The part of a photograph's depth map that :func:`bring_to` has kept of the photograph.
+
+    Args:
+        depth: ``(h, w)``, of the whole.
+        whole: Rows and columns of the photograph.
+        kept: Those of what is left of it.
+    """
+    scale = max(side / have for side, have in zip(kept, whole))
+    rows, cols = (
+        max(1, round(have * side / (full * scale)))
+        for have, side, full in zip(depth.shape, kept, whole)
+    )
+    return center_crop(depth, (rows, cols))
 
 
 def _image(out: Path, job: Job, side: str, name: str) -> Path:

@@ -113,17 +113,19 @@ class Patterns:
 def _matches(root: Path, pattern: str) -> list[tuple[Path, tuple[str, ...]]]:
     """Images that a pattern matches, each with its fields in alphabetical order."""
     parts = re.split(r"({\w+}|\*)", pattern)
-    seen: set[str] = set()
+    if pattern.startswith("/") or ".." in pattern.split("/"):
+        raise InputError(f"'{pattern}': expected a pattern of what lies below {root}")
+    groups: dict[str, str] = {}  # {1} is a field as well, and no name of a group
     expression = ""
     for part in parts:
         field = part[1:-1] if part.startswith("{") else ""
         if part == "*":
             expression += "[^/]*?"
-        elif field in seen:
-            expression += f"(?P={field})"
+        elif field in groups:
+            expression += f"(?P={groups[field]})"
         elif field:
-            seen.add(field)
-            expression += f"(?P<{field}>[^/]+?)"
+            groups[field] = f"f{len(groups)}"
+            expression += f"(?P<{groups[field]}>[^/]+?)"
         else:
             expression += re.escape(nfc_name(part))
     fixed = re.split(r"[{*]", pattern)[0].rpartition("/")[0]
@@ -133,8 +135,7 @@ def _matches(root: Path, pattern: str) -> list[tuple[Path, tuple[str, ...]]]:
         # Macs store names in another form of Unicode than they were given.
         match = re.fullmatch(expression, nfc_name(inner.with_name(inner.stem).as_posix()))
         if match:
-            fields = match.groupdict()
-            found.append((path, tuple(fields[name] for name in sorted(fields))))
+            found.append((path, tuple(match[groups[field]] for field in sorted(groups))))
     return found
 
 

@@ -71,7 +71,12 @@ def sub_images(
             be written.
     """
     left: list[Path] = []
+    sources = {file.parent.resolve() for one in seen for file in one.pair}
     for side in ("lq", "gt"):
+        if (out / side).resolve() in sources:
+            raise InputError(
+                f"{out / side}: holds the set's own images; use another folder for sub-images"
+            )
         (out / side).mkdir(parents=True, exist_ok=True)
         left += (out / side).iterdir()
     foreign = [p for p in left if not SQUARE.fullmatch(p.name) and not p.name.startswith(".")]

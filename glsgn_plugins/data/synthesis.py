@@ -231,6 +231,14 @@ def _read_depth(path: Path) -> NDArray[Any]:
     if path.suffix != ".npy":
         return read_image(path)[..., 0]
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
+        depth = np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError) as error:
         raise InputError(f"{path}: no depth map that can be read ({error})") from None
+    if depth.ndim == 3 and depth.shape[2] == 1:
+        depth = depth[..., 0]
+    if depth.ndim != 2 or not depth.size or depth.dtype.kind not in "fiu":
+        raise InputError(
+            f"{path}: an array of {depth.dtype}, {depth.shape}; expected a depth map of numbers, "
+            "(H, W)"
+        )
+    return depth

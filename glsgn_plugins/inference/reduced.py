@@ -52,6 +52,8 @@ def check_long_side(long_side: object, name: str = "long_side") -> None:
 
 def reduced_size(height: int, width: int, long_side: int) -> tuple[int, int]:
     """Rows and columns of the copy; the picture's own where it is no longer than ``long_side``."""
+    if not height or not width:
+        raise InputError(f"expected images with pixels; got {height}x{width}")
     scale = max(long_side / max(height, width), MIN_SIZE / min(height, width))
     if scale >= 1:
         return height, width

@@ -35,5 +35,5 @@ def named_errors(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: damaged ({error}); copy it again or remove it") from None
     except InputError:
         raise
-    except (ValueError, struct.error, OverflowError, IndexError) as error:
+    except (ValueError, struct.error, OverflowError, LookupError) as error:
         raise InputError(f"{path}: not an image that can be read ({error}); remove it") from None

@@ -34,6 +34,13 @@ AVIF_MISSING = "isn't read by this libvips: pip install 'pyvips[binary]', whose 
 LISTED = "JPEG, PNG, TIFF, WebP, BMP, AVIF, HEIC, JPEG XL, OpenEXR and raw files"
 
 
+def same_format(one: Path, two: Path) -> bool:
+    """Whether two names stand for files of one format: ``.jpg`` and ``.jpeg`` do."""
+    ends = (path.suffix.lower() for path in (one, two))
+    first, second = ({".jpeg": ".jpg", ".tiff": ".tif"}.get(end, end) for end in ends)
+    return first == second
+
+
 def read_header(path: Path) -> Header:
     """As :func:`glsgn_plugins.io.headers.read_header`, of all kinds that are read.
 

@@ -86,6 +86,8 @@ def header_of(file: BinaryIO, size: int, kind: str) -> Header:
     if found.get(b"irot", b"\0")[0] & 1:
         width, height = height, width
     parts = [to for name, at, to in boxes.references if name == b"dimg" and at == boxes.primary]
+    if parts and parts[0] and parts[0][0] not in boxes.items:
+        raise ValueError(f"{kind} whose picture lacks a part")
     config = found | (boxes.items[parts[0][0]].properties if parts and parts[0] else {})
     bits, grey = _depth(config)
     channels = "grey" if grey else "RGB"

@@ -55,6 +55,9 @@ LAYOUT = frozenset(
 )
 """Fields of an image that say how it was stored, and are no metadata."""
 
+GAIN_MAP = "gainmap"
+"""How the names of fields begin that hold an Ultra HDR picture's, from libvips 8.18 on."""
+
 SIDES = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383, ".avif": 16384}
 """The largest height and width that a format holds."""
 
@@ -232,6 +235,9 @@ def check_target(path: Path, photograph: Photograph) -> list[str]:
             f"{', '.join(DEEP)}"
         )
     left_out = [header.left_out] if header.left_out else []
+    if any(name.startswith(GAIN_MAP) for name in photograph.header.get_fields()):
+        # It says how much brighter an HDR screen shows each place of the picture as it was.
+        left_out = ["the gain map of an HDR picture"]
     if photograph.light is not None:
         return left_out
     deep = photograph.pixels.dtype == np.uint16
@@ -323,7 +329,7 @@ def _with_metadata(data: np.ndarray, photograph: Photograph) -> Any:
     pyvips, fields = vips(), photograph.header
     image = image_of(data, photograph.grey).copy(xres=fields.xres, yres=fields.yres)
     for name in fields.get_fields():
-        if name not in LAYOUT:
+        if name not in LAYOUT and not name.startswith(GAIN_MAP):
             image.set_type(fields.get_typeof(name), name, fields.get(name))
     if photograph.exif is not None:
         image.set_type(pyvips.GValue.blob_type, "exif-data", photograph.exif)

@@ -14,7 +14,7 @@ from spandrel import (
 
 from glsgn_plugins.archs.glsgn import GLSGN, MIN_SIZE
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.io.weights import glsgn_from, options_of
+from glsgn_plugins.io.weights import ANCHOR, glsgn_from, options_of, states_of
 
 
 class GLSGNArch(Architecture[GLSGN]):
@@ -26,7 +26,7 @@ class GLSGNArch(Architecture[GLSGN]):
     @staticmethod
     def _detects(state_dict: StateDict) -> bool:
         try:
-            options_of(state_dict, "the state dict")
+            options_of(_of_network(state_dict), "the state dict")
         except InputError:
             return False
         return True
@@ -36,6 +36,7 @@ class GLSGNArch(Architecture[GLSGN]):
 
         Calling what comes back is one forward; ``restore`` of its ``model`` heeds ``long_side``.
         """
+        state_dict = _of_network(state_dict)
         net = glsgn_from(state_dict, "the state dict")
         return ImageModelDescriptor(
             net,
@@ -52,6 +53,12 @@ class GLSGNArch(Architecture[GLSGN]):
             # Its global pathway and Patch Norm need the whole image: outer tiles would differ.
             tiling=ModelTiling.INTERNAL,
         )
+
+
+def _of_network(state_dict: StateDict) -> StateDict:
+    """Without what MMagic puts before the keys: spandrel takes a file's ``state_dict`` first."""
+    found = states_of(state_dict, ANCHOR)
+    return state_dict if ANCHOR in state_dict or not found else found[0].weights
 
 
 def install() -> None:

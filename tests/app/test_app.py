@@ -71,8 +71,27 @@ def test_an_upload_keeps_its_name_format_depth_and_metadata(service, weights, tm
     assert photographs.read(found.before).pixels.shape == (90, 60, 3)  # upright, in sRGB
     assert service.restore(path, OWN, strength=0).after.read_bytes() == found.before.read_bytes()
 
+    # The previews' own names, and the upload's very bytes where nothing is to change.
+    for name in ("before.jpg", "after.jpg"):
+        shutil.copyfile(path, tmp_path / name)
+        found = service.restore(tmp_path / name, OWN)
+        assert np.array_equal(photographs.read(found.file).pixels, after.pixels)
+        found = service.restore(tmp_path / name, OWN, strength=0)
+        assert found.file.read_bytes() == path.read_bytes()
+
     Image.fromarray(picture(60, 90)).save(tmp_path / "a.bmp")
     assert service.restore(tmp_path / "a.bmp", "rain").file.name == "a.png"
+
+
+def test_a_picture_longer_than_a_jpeg_has_a_preview(weights, tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    long = np.repeat(picture(34, 90)[:, :1], 66000, axis=1)
+    Image.fromarray(long).save(tmp_path / "long.png")
+    service = Service(results, Limits(megapixels=3), weights)
+    found = service.restore(tmp_path / "long.png", OWN, strength=0)
+    assert found.file.read_bytes() == (tmp_path / "long.png").read_bytes()
+    assert photographs.read(found.before).pixels.shape[1] == 65500
 
 
 def test_uploads_are_refused_before_they_are_decoded(service, tmp_path):

@@ -155,6 +155,23 @@ def test_sub_images_and_lmdb_are_read_by_basicsr(good, tmp_path, capsys, squares
     assert "is there already" in capsys.readouterr().err
 
 
+def test_sub_images_never_take_the_place_of_the_sets_own(tmp_path, capsys):
+    """Whose names may be those of sub-images, as BasicSR's script gives them."""
+    image = read_image(photo("coffee.png"))
+    for side in ("lq", "gt"):
+        (tmp_path / side).mkdir()
+        for k in (1, 2):
+            part = np.ascontiguousarray(image[100 * k :][:96, :96])
+            hazy = part // 2 + 100 if side == "lq" else part
+            (tmp_path / side / f"{k}_s001.png").write_bytes(png(hazy))
+    argv = ("--lq", "lq/{n}", "--gt", "gt/{n}", "--sub-images", "64", "--workers", "1")
+    assert main(["prepare", str(tmp_path), *argv, "--out", str(tmp_path)]) == 2
+    assert "holds the set's own images" in capsys.readouterr().err
+    assert len(list(tmp_path.rglob("*_s001.png"))) == 4
+    assert main(["prepare", str(tmp_path), *argv, "--out", str(tmp_path / "cut")]) == 0
+    assert len(list(tmp_path.rglob("*_s001.png"))) > 4
+
+
 def test_inputs_of_other_names_get_sub_images_with_equal_ones(tmp_path):
     image = read_image(photo("coffee.png"))[:80, :120]
     for folder in ("hazy", "clear"):
@@ -198,6 +215,16 @@ def test_preview_shows_input_and_truth(good, tmp_path, capsys):
         (["prepare", "set", "--split", "val"], "no split 'val' of UHD-Haze, only train, test"),
         (["prepare", "set", "--lmdb"], "need a folder to write to: --out DIR"),
         (["prepare", "set", "--lmdb", "--out", "o"], "prepare one at a time, by --split"),
+        (["prepare", "set", "--lq", "/a/{n}", "--gt", "b/{n}"], "'/a/{n}': expected a pattern of"),
+        (["prepare", "set", "--lq", "../a/{n}", "--gt", "b/{n}"], "of what lies below"),
+        (
+            ["prepare", "set", "--layout", "UHD-Haze", "--lq", "a/{n}", "--gt", "b/{n}"],
+            "leave out one or the other",
+        ),
+        (
+            ["prepare", "set", "--split", "train", "--lq", "a/{n}", "--gt", "b/{n}"],
+            "--split: of layouts alone",
+        ),
         (["preview", "set", "--out", "sheet.pdf"], "expected a name that ends with .png"),
         (["preview", "set", "--pairs", "0"], "--pairs: expected 1 or more"),
     ],

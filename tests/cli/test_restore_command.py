@@ -139,6 +139,48 @@ def test_a_folder_keeps_its_structure_and_goes_on_where_it_was(weights, tmp_path
     assert b.stat().st_mtime_ns > times[b]
 
 
+def test_a_pattern_that_reaches_into_the_output_goes_on_too(weights, tmp_path, capsys):
+    for name in ("a.png", "deep/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save(tmp_path / name, picture())
+    argv = (tmp_path / "**/*.png", tmp_path / "out", "--weights", weights)
+    assert command(*argv) == 0
+    assert command(*argv) == 0
+    assert "2 of 2 are in" in capsys.readouterr().out
+
+
+def test_a_comparison_is_made_later_and_takes_nothings_place(weights, tmp_path, capsys):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    save(source / "a.png", picture())
+    argv = (source, out, "--weights", weights)
+    assert command(*argv, "--strength", "0.5") == 0
+    before = (out / "a.png").read_bytes()
+    assert command(*argv, "--compare") == 0  # of what is there
+    assert (out / "a.png").read_bytes() == before
+    compared = read_image(out / "a.png_compare.jpg")[:, 98:]
+    far, near_to = (
+        np.abs(compared.astype(int) - read_image(folder / "a.png")).mean()
+        for folder in (source, out)
+    )
+    assert near_to < 0.5 * far
+
+    (out / "a.png_compare.jpg").write_bytes(b"mine")
+    (out / "a.png").unlink()
+    assert command(*argv, "--compare") == 0
+    assert (out / "a.png_compare.jpg").read_bytes() == b"mine"
+    save(source / "a.png_compare.jpg", picture())
+    assert command(source, tmp_path / "other", "--weights", weights, "--compare") == 2
+    assert "which --compare writes of" in capsys.readouterr().err
+
+
+def test_strength_0_is_a_copy_under_either_name_of_a_format(weights, tmp_path, capsys):
+    save(tmp_path / "a.jpg", picture())
+    argv = (tmp_path / "a.jpg", tmp_path / "b.jpeg", "--weights", weights, "--strength", "0")
+    assert command(*argv) == 0
+    assert (tmp_path / "b.jpeg").read_bytes() == (tmp_path / "a.jpg").read_bytes()
+
+
 def test_bad_files_are_named_and_the_rest_go_on(weights, tmp_path, capsys):
     source = tmp_path / "in"
     source.mkdir()
@@ -218,6 +260,11 @@ def test_weights_that_do_not_fit_are_refused(make, message, tmp_path, capsys, mo
         (("a.txt", "out"), "expected a file that ends in"),
         (("a.png", "a.txt/out"), "can't be made"),
         (("a.png", "out", "--tile", "strem"), "Did you mean 'stream'"),
+        (("a.png", "out", "--tile=--5"), "tile: '--5'"),
+        (("a.png", "out", "--tile", "²"), "tile: '²'"),
+        (("a.png", "out", "--device", "meta"), "--device meta"),
+        ((300 * "a", "out"), "no such file, folder or pattern"),
+        (("a.png", 300 * "o"), "can't be made"),
         (("a.png", "out", "--device", "gpu9"), "--device gpu9"),
         pytest.param(
             *(("a.png", "out", "--device", "mps"), "--device mps: "),
@@ -360,3 +407,23 @@ def test_the_real_command_says_what_it_takes(tmp_path):
     done = run_command("glsgn", "restore", "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "--weights FILE" in done.stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """As in ``glsgn path | head -1``."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [BIN / "glsgn", "path"], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_any_command_may_be_interrupted(monkeypatch, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("glsgn_plugins.cli.path.run", interrupted)
+    assert main(["path"]) == 130
+    assert capsys.readouterr().err == "glsgn path: interrupted\n"

@@ -245,6 +245,60 @@ def test_sizes_scale_down_and_keep_upright_photographs_upright(clean, tmp_path, 
     assert len(json.loads((out / "metadata.json").read_text())["pairs"]) == 2
 
 
+def test_a_depth_map_is_cut_as_its_photograph_is(tmp_path):
+    clean, depth = tmp_path / "clean", tmp_path / "depth"
+    clean.mkdir()
+    depth.mkdir()
+    grey = np.full((200, 300, 3), 90, np.uint8)
+    (clean / "a.png").write_bytes(png(grey))
+    far = np.zeros((100, 150), np.float32)
+    far[:, :50] = 1  # a third of the width, of which the middle cut leaves a quarter
+    np.save(depth / "a.npy", far)
+    more = ("--preset", "plain", "--depth", str(depth), "--workers", "1", "--size", "200x200")
+    assert synthesize("haze", clean, tmp_path / "set", *more) == 0
+    change = read_image(tmp_path / "set/lq/a.png").astype(int)[100, :, 0] - 90
+    hazy = np.flatnonzero(change > (change.max() + change.min()) / 2)
+    assert hazy[0] == 0
+    assert hazy[-1] == pytest.approx(50, abs=3)
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((9, 9, 3)), np.zeros(9), np.zeros((0, 9)), np.full((9, 9), "far")]
+)
+def test_arrays_that_are_no_depth_map_are_named(wrong, clean, tmp_path, capsys):
+    depth = tmp_path / "depth"
+    for path in clean.rglob("*.png"):
+        to = (depth / path.relative_to(clean)).with_suffix(".npy")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        np.save(to, wrong if path.name == "coffee.png" else np.zeros((9, 9, 1)))
+    more = ("--depth", str(depth), "--workers", "1")
+    assert synthesize("haze", clean, tmp_path / "set", *more) == 1
+    said = capsys.readouterr().err
+    assert "coffee.npy: an array of " in said
+    assert "expected a depth map of numbers, (H, W)" in said
+    assert len(list((tmp_path / "set/lq").iterdir())) == 3
+
+
+def test_a_set_among_its_photographs_is_refused(clean, tmp_path, capsys):
+    some = tmp_path / "some"
+    some.mkdir()
+    shutil.copyfile(clean / "coffee.png", some / "a.png")
+    for out in (some, some / "set"):
+        assert synthesize("rain", some, out) == 2
+        assert "would be taken for photographs; use a folder beside it" in capsys.readouterr().err
+    assert [path.name for path in some.iterdir()] == ["a.png"]
+
+
+def test_names_that_are_too_long_are_said_and_the_others_go_on(clean, tmp_path, capsys):
+    some = tmp_path / "some"
+    some.mkdir()
+    for name in ("a", 250 * "b"):
+        shutil.copyfile(clean / "coffee.png", some / f"{name}.png")
+    assert synthesize("rain", some, tmp_path / "set", "--workers", "1") == 1
+    assert "its name is too long for a file of the set" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "set/lq").iterdir()] == ["a.png"]
+
+
 def test_depth_maps_and_reflected_photographs_of_other_folders(clean, tmp_path):
     depth = tmp_path / "depth"
     for path in clean.rglob("*.png"):

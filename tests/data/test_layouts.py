@@ -198,6 +198,15 @@ def test_own_patterns(tmp_path):
         find_pairs(tmp_path, lq="nowhere/{scene}", gt="in/{scene}")
 
 
+def test_fields_may_be_numbers(tmp_path):
+    build(tmp_path, "lq/a_1.png", "lq/b_2.png", "gt/1_a.png", "gt/2_b.png")
+    found = find_pairs(tmp_path, lq="lq/{1}_{2}", gt="gt/{2}_{1}")
+    assert [(pair.lq.name, pair.gt.name) for pair in found.pairs] == [
+        ("a_1.png", "1_a.png"),
+        ("b_2.png", "2_b.png"),
+    ]
+
+
 def test_what_is_not_clear_is_asked_for(tmp_path):
     build(tmp_path, "train/input/1.png", "train/gt/1.png")
     for arguments, said in (

@@ -86,6 +86,11 @@ def test_what_is_no_number_of_pixels_is_named(wrong):
         restore(Dehazed(), image_of(64, 64), long_side=wrong)
 
 
+def test_an_image_without_pixels_is_named():
+    with pytest.raises(InputError, match="expected images with pixels; got 0x64"):
+        restore(Dehazed(), torch.rand(1, 3, 0, 64), long_side=64)
+
+
 def test_networks_that_change_sizes_are_refused():
     with pytest.raises(InputError, match="it is for networks that keep sizes"):
         restore(nn.Upsample(scale_factor=2), image_of(64, 128), "whole", long_side=64)

@@ -1,5 +1,6 @@
 """Situations of public bug reports, in files: nothing is lost, left out or stale without a word."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import struct
 import unicodedata
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -453,3 +455,19 @@ def test_upper_case_names_are_read(tmp_path, weights):
     assert read_weights(tmp_path / "named.pth").weights.keys() == found.weights.keys()
     with pytest.raises(InputError, match="no such checkpoint"):
         read_weights(tmp_path / "none.SAFETENSORS")
+
+
+def test_the_gain_map_of_an_hdr_picture_is_left_out_and_said(tmp_path):
+    """It is of the picture as it was: an HDR screen would show that one's streaks."""
+    photograph = tmp_path / "phone.jpg"
+    image = photographs.image_of(np.full((64, 96, 3), 90, np.uint8)).copy()
+    image.set_type(pyvips.GValue.blob_type, "gainmap-data", b"of the picture before")
+    restored = photographs._with_metadata(
+        np.zeros((64, 96, 3), np.uint8), SimpleNamespace(header=image, grey=False, exif=None)
+    )
+    assert "gainmap-data" in image.get_fields()
+    assert "gainmap-data" not in restored.get_fields()
+    Image.fromarray(np.full((64, 96, 3), 90, np.uint8)).save(photograph)
+    read = photographs.read(photograph)
+    read = dataclasses.replace(read, header=image)
+    assert photographs.check_target(tmp_path / "b.jpg", read)[0] == "the gain map of an HDR picture"

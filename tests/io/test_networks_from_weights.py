@@ -167,6 +167,8 @@ def test_onnx_agrees_with_the_core(size, sizes, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "differs from torch by" in said
     assert "full size, where glsgn restore has a copy of 48 pixels" in said
+    assert main(["export", str(out), "--weights", str(tmp_path / "w.pth"), *size]) == 2
+    assert f"{out} exists; remove it" in capsys.readouterr().err
     session = onnxruntime.InferenceSession(str(out))
     for batch in (1, 3):
         for height, width in sizes:
@@ -281,7 +283,7 @@ def test_a_network_that_is_restored_otherwise_is_told_of():
 def test_records_of_before_load_and_ask_for_nothing(tmp_path, caplog):
     net = GLSGN(**TINY)
     record = {key: value for key, value in net.options.items() if key != "long_side"}
-    record["gain"] = False  # an option until 0.3, which nothing shipped ever had on
+    record["gain"] = False  # an option once, which nothing shipped had on
     for name in ("old.safetensors", "old.pth"):
         write_weights(net.state_dict(), tmp_path / name, options=record)
         assert read_glsgn(tmp_path / name).options == net.options

@@ -198,6 +198,20 @@ def test_spandrel_loads_the_shipped_file(task, caplog):
     assert not caplog.records
 
 
+def test_spandrel_loads_what_convert_and_mmagic_write(tmp_path):
+    """It takes a file's ``state_dict`` first, in which MMagic's keys begin with ``generator.``."""
+    spandrel = pytest.importorskip("spandrel")
+    from glsgn_plugins.spandrel import install
+
+    install()
+    assert glsgn(["convert", "glsgn://haze", str(tmp_path / "net.pth")]) == 0
+    model = spandrel.ModelLoader(device="cpu").load_from_file(tmp_path / "net.pth")
+    image = batch(read_image(photo("coffee.png"))[:64, :64])
+    with torch.no_grad():
+        wanted = load_pretrained("haze")(image).clamp(0, 1)
+        torch.testing.assert_close(model(image), wanted, atol=1e-6, rtol=0)
+
+
 @pytest.fixture(scope="module")
 def rainy_crop():
     """An unseen rainy photograph's crop and the clean one, 8-bit RGB."""
