@@ -88,7 +88,8 @@ def _newest_whole_checkpoint(work_dir: str) -> str | None:
     from mmengine.logging.history_buffer import HistoryBuffer
 
     pointer = Path(work_dir, "last_checkpoint")
-    pointed = Path(pointer.read_text().strip()) if pointer.is_file() else None
+    said = pointer.read_text().strip() if pointer.is_file() else ""
+    pointed = Path(said) if said else None
     # It is an absolute path: of a folder that was moved or copied the files are where the pointer
     # is. CheckpointHook's out_dir and filename_tmpl put them elsewhere, under other names.
     folder, names = Path(work_dir), ["iter_*.pth", "epoch_*.pth"]
