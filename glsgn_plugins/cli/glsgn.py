@@ -20,7 +20,6 @@ from glsgn_plugins.cli import (
 from glsgn_plugins.errors import InputError, StoppedError
 from glsgn_plugins.io.atomic import tolerate_undecodable_names
 
-INTERRUPTED = 130
 DATA_PACKAGES = ("cv2", "PIL", "tqdm")
 SUBCOMMANDS = (doctor, path, restore, convert, export, synthesize, prepare, preview, app)
 
@@ -41,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         return code
     except KeyboardInterrupt:
         print(f"glsgn {args.command}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return restore.INTERRUPTED
     except BrokenPipeError:  # of `glsgn path | head -1`: Python would complain at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -230,7 +230,8 @@ def _jpeg_of(content: bytes, scan: bool) -> Header:
         raise ValueError("no picture before its end")
     # Phones put a film or a second picture behind the first.
     more = content[at + 2 if scan else len(content) :].strip(b"\0\xff\r\n ")
-    said = f"{len(more) / 1e6:.2g} MB behind the picture, a film or another one" if more else ""
+    much = f"{len(more) / 1e6:.1f} MB" if len(more) >= 1e5 else f"{len(more) / 1e3:.0f} kB"
+    said = f"{much} behind the picture, a film or another one"
     return replace(
         found,
         orientation=orientation or 1,

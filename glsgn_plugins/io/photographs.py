@@ -237,7 +237,7 @@ def check_target(path: Path, photograph: Photograph) -> list[str]:
     left_out = [header.left_out] if header.left_out else []
     if any(name.startswith(GAIN_MAP) for name in photograph.header.get_fields()):
         # It says how much brighter an HDR screen shows each place of the picture as it was.
-        left_out = ["the gain map of an HDR picture"]
+        left_out.append("the gain map of an HDR picture")
     if photograph.light is not None:
         return left_out
     deep = photograph.pixels.dtype == np.uint16
