@@ -96,7 +96,7 @@ def check_options(opt: Options, train: bool) -> None:
                 "out"
             )
         # As BasicSR's parse_options, which comes later.
-        scaled = {**dataset, "scale": opt["scale"]}
+        scaled = {"scale": opt["scale"], **dataset}
         paths = check_dataset(phase, scaled, training, ours)
         if training and paths is not None:
             check_batches(opt, len(paths))
