@@ -46,13 +46,18 @@ torch.distributed.destroy_process_group()
 """
 
 
-def test_any_loss_can_be_left_out(tmp_path):
-    script = tmp_path / "left_out.py"
-    script.write_text(LEFT_OUT)
+def by_two_ranks(code, folder):
+    """What a script prints under torchrun."""
+    script = folder / "of_two_ranks.py"
+    script.write_text(code)
     torchrun = ("torchrun", "--standalone", "--nproc_per_node=2", str(script))
-    done = run_command(*torchrun, cwd=tmp_path, PYTHONPATH=os.pathsep.join(sys.path))
+    done = run_command(*torchrun, cwd=folder, PYTHONPATH=os.pathsep.join(sys.path))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "11 plans" in done.stdout
+    return done.stdout
+
+
+def test_any_loss_can_be_left_out(tmp_path):
+    assert "11 plans" in by_two_ranks(LEFT_OUT, tmp_path)
 
 
 STATISTICS = """
@@ -79,16 +84,14 @@ for _ in range(2):
     assert not torch.equal(*both)
     average_statistics(alone)
     torch.testing.assert_close(running(alone), (both[0] + both[1]) / 2)
+if rank == 0:
+    print("as one")
 torch.distributed.destroy_process_group()
 """
 
 
 def test_ranks_have_patch_norms_averages_in_common(tmp_path):
-    script = tmp_path / "of_ranks.py"
-    script.write_text(STATISTICS)
-    torchrun = ("torchrun", "--standalone", "--nproc_per_node=2", str(script))
-    done = run_command(*torchrun, cwd=tmp_path, PYTHONPATH=os.pathsep.join(sys.path))
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert by_two_ranks(STATISTICS, tmp_path) == "as one\n"
 
 
 @pytest.mark.parametrize(
