@@ -12,12 +12,7 @@ from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY
 
 from glsgn_plugins.archs.glsgn import MIN_SIZE
 from glsgn_plugins.basicsr.datasets import FromOptions
-from glsgn_plugins.basicsr.image_checks import (
-    check_files,
-    check_lmdb,
-    check_pairs,
-    check_readable,
-)
+from glsgn_plugins.basicsr.image_checks import check_files, check_lmdb, check_pairs
 from glsgn_plugins.basicsr.option_files import Options, check_exists
 from glsgn_plugins.basicsr.output_images import input_paths
 from glsgn_plugins.basicsr.schema import Loader, PairedTest, PairedTrain, TrainLoader
@@ -44,27 +39,19 @@ def check_dataset(phase: str, dataset: Options, train: bool, ours: bool) -> list
     size = dataset.get("gt_size") if train else None
     if ours and size is not None and size < MIN_SIZE:
         raise InputError(f"{place}.gt_size: {size}, but GLSGN needs {MIN_SIZE} or more")
+    least = MIN_SIZE if ours and not train else 1  # crops have been looked at above
     made = registered(DATASET_REGISTRY, dataset["type"])
     if inspect.isclass(made) and issubclass(made, FromOptions):
         try:
             built = made({**dataset, "phase": "train" if train else "test"})
-            check_files(place, built)
-            inputs = input_paths(built)
+            as_bytes = train and bool(dataset.get("as_bytes"))
+            check_files(place, built, least, f"{place}.as_bytes" if as_bytes else None)
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
-        check_readable(
-            place,
-            inputs,
-            least=MIN_SIZE if ours and not train else 1,
-            eight_bits=train and bool(dataset.get("as_bytes")),
-        )
-        return inputs
+        return input_paths(built)
     backend = (dataset.get("io_backend") or {}).get("type")
     if paired and backend == "disk":
-        inputs = [str(lq) for lq, _ in check_pairs(place, dataset, crop=size, rgb8=ours)]
-        if ours and not train:
-            check_readable(place, inputs, least=MIN_SIZE)
-        return inputs
+        return [str(lq) for lq, _ in check_pairs(place, dataset, size, rgb8=ours, least=least)]
     if paired and backend == "lmdb":
         return check_lmdb(place, dataset)
     return None

@@ -13,10 +13,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from glsgn_plugins.data.checks import pair_problem, photograph_problem
+from glsgn_plugins.data.checks import read_headers, usable_header
 from glsgn_plugins.data.datasets import UHDMixedDataset, UHDSynthesisDataset
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.io.headers import read_header
+from glsgn_plugins.io.headers import Header, read_header
 
 SHOW_PROGRESS_FROM = 500
 """Pairs from which the check shows a progress bar: some seconds on a network drive."""
@@ -27,61 +27,52 @@ def _progress(items: Sequence[Any], place: str) -> tqdm[Any]:
     return tqdm(items, desc=f"Checking {place}", unit="pair", disable=few)
 
 
-def check_files(place: str, dataset: Any) -> None:
+def check_files(place: str, dataset: Any, least: int = 1, bytes_by: str | None = None) -> None:
     """Check the files of a dataset of ours.
 
     Args:
         place: Of the dataset, e.g. ``datasets.train``.
         dataset: As it has been built: of pairs, or of clean photographs.
+        least: Rows and columns that the network needs.
+        bytes_by: The key by which samples stay bytes, if they do.
 
     Raises:
         InputError: The first thing that is wrong, with its file.
     """
     if isinstance(dataset, UHDMixedDataset):
         for k, part in enumerate(dataset.parts):
-            check_files(f"{place}.datasets[{k}]", part)
+            check_files(f"{place}.datasets[{k}]", part, least, bytes_by)
         return
     crop = dataset.crops.gt_size
     if isinstance(dataset, UHDSynthesisDataset):
-        photographs = dataset.synthesis.photographs
-        found = (photograph_problem(path, crop) for path in _progress(photographs, place))
-    else:
-        crop_gt = dataset.crop_gt
-        found = (pair_problem(pair, crop, crop_gt) for pair in _progress(dataset.pairs, place))
-    for problem in found:
+        for path in _progress(dataset.synthesis.photographs, place):
+            _check_fits(place, path, usable_header(path, crop), least, bytes_by)
+        return
+    for pair in _progress(dataset.pairs, place):
+        headers, problem = read_headers(pair, crop, dataset.crop_gt)
         if problem:
             raise InputError(problem)
+        for path, header in zip(pair, headers):
+            _check_fits(place, path, header, least, bytes_by)
 
 
-def check_readable(
-    place: str, inputs: Sequence[str], least: int = 1, eight_bits: bool = False
+def _check_fits(
+    place: str, path: Path, header: Header, least: int, bytes_by: str | None = None
 ) -> None:
-    """Check what would stop a training or a test when it comes to an image.
-
-    Args:
-        place: Of the dataset.
-        inputs: Files, which have been checked as of :func:`check_files` or :func:`check_pairs`.
-        least: Rows and columns that the network needs.
-        eight_bits: Samples stay bytes.
-
-    Raises:
-        InputError: The first thing that is wrong, with its file.
-    """
-    for path in inputs:
-        header = read_header(Path(path))
-        if min(header.height, header.width) < least:
-            raise InputError(
-                f"{path}: {header.size}, but GLSGN needs {least} or more each way; remove it from "
-                f"{place}"
-            )
-        if eight_bits and header.bits > 8:
-            raise InputError(
-                f"{path}: has {header.bits} bits, which {place}.as_bytes would cut; leave it out"
-            )
+    """What would stop a training or a test when it comes to this image."""
+    if min(header.height, header.width) < least:
+        raise InputError(
+            f"{path}: {header.size}, but GLSGN needs {least} or more each way; remove it from "
+            f"{place}"
+        )
+    if bytes_by is not None and header.bits > 8:
+        raise InputError(
+            f"{path}: has {header.bits} bits, which {bytes_by} would cut; leave it out"
+        )
 
 
 def check_pairs(
-    place: str, dataset: dict[str, Any], crop: int | None, rgb8: bool
+    place: str, dataset: dict[str, Any], crop: int | None, rgb8: bool, least: int = 1
 ) -> list[tuple[Path, Path]]:
     """Check the pairs that BasicSR's ``PairedImageDataset`` will read from folders.
 
@@ -90,6 +81,7 @@ def check_pairs(
         dataset: The options of the dataset; ``dataroot_lq`` and ``dataroot_gt`` exist.
         crop: The training crop in pixels, which each image must hold; or ``None``.
         rgb8: Require 8-bit RGB.
+        least: Rows and columns that the network needs.
 
     Returns:
         The pairs.
@@ -101,6 +93,8 @@ def check_pairs(
     scale = dataset.get("scale", 1)
     for lq, gt in _progress(pairs, place):
         headers = [read_header(path) for path in (lq, gt)]
+        for path, header in zip((lq, gt), headers):
+            _check_fits(place, path, header, least)
         if rgb8:
             for path, header in zip((lq, gt), headers):
                 if header.channels != "RGB" or header.bits != 8:

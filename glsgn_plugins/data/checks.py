@@ -24,22 +24,16 @@ BLACK = 2 / 255
 """An image none of whose values is above this share of white is taken for black."""
 
 
-def photograph_problem(path: Path, crop: int | None) -> str | None:
-    """What is wrong with one image by its header.
+def usable_header(path: Path, crop: int | None) -> Header:
+    """What an image says of itself.
 
     Args:
         path: Of the image.
         crop: What it must hold, in pixels; or ``None``.
+
+    Raises:
+        InputError: Something is wrong with it.
     """
-    try:
-        _usable_header(path, crop)
-    except InputError as error:
-        return str(error)
-    return None
-
-
-def _usable_header(path: Path, crop: int | None) -> Header:
-    """InputError where something is wrong."""
     header = read_header(path)
     check_header(path, header)
     if crop is not None and min(header.height, header.width) < crop:
@@ -49,23 +43,18 @@ def _usable_header(path: Path, crop: int | None) -> Header:
     return header
 
 
-def pair_problem(pair: Pair, crop: int | None, crop_gt: bool) -> str | None:
-    """What is wrong with a pair by its headers.
+def read_headers(pair: Pair, crop: int | None, crop_gt: bool) -> tuple[list[Header], str | None]:
+    """A pair's headers as far as they are right, and what is wrong.
 
     Args:
         pair: Its files.
         crop: What both must hold, in pixels; or ``None``.
         crop_gt: The truth may be larger than the input.
     """
-    return _read_headers(pair, crop, crop_gt)[1]
-
-
-def _read_headers(pair: Pair, crop: int | None, crop_gt: bool) -> tuple[list[Header], str | None]:
-    """The headers as far as they are right, and what is wrong."""
     headers: list[Header] = []
     for path in pair:
         try:
-            headers.append(_usable_header(path, crop))
+            headers.append(usable_header(path, crop))
         except InputError as error:
             return headers, str(error)
     lq, gt = headers
@@ -99,7 +88,7 @@ class PairReport:
 
 def inspect_pair(pair: Pair, crop_gt: bool) -> PairReport:
     """Decode a pair and say what is wrong with it."""
-    headers, problem = _read_headers(pair, None, crop_gt)
+    headers, problem = read_headers(pair, None, crop_gt)
     if problem:
         return PairReport(pair, (problem,), None)
     problems, thumbnails, digests, depths = [], [], [], []

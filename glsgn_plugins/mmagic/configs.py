@@ -125,20 +125,23 @@ def _check_restoring(model: Any) -> None:
         return
     if generator.get("type") not in ("GLSGN", GLSGN):
         return
-    kind = model["type"]
-    made = mmagic.MODELS.get(kind) if isinstance(kind, str) else kind
-    if not (inspect.isclass(made) and issubclass(made, TiledEditModel)):
+    if not _derives(model, mmagic.MODELS, TiledEditModel):
         raise InputError(
-            f"model.generator.long_side: {kind} tests whole images alone; use "
+            f"model.generator.long_side: {model['type']} tests whole images alone; use "
             "type='TiledEditModel', which trains as BaseEditModel does"
         )
 
 
+def _derives(section: Mapping[str, Any], registry: Any, base: type) -> bool:
+    """Whether what a section is made by, a name or a class, is one of ours or derives from it."""
+    kind = section["type"]
+    made = registry.get(kind) if isinstance(kind, str) else kind
+    return inspect.isclass(made) and issubclass(made, base)
+
+
 def _check_whole(place: str, dataset: Any) -> None:
     """Of validation and tests, where it is one of ours."""
-    kind = dataset.get("type") if isinstance(dataset, Mapping) else None
-    made = mmagic.DATASETS.get(kind) if isinstance(kind, str) else kind
-    if inspect.isclass(made) and issubclass(made, FromConfig):
+    if isinstance(dataset, Mapping) and _derives(dataset, mmagic.DATASETS, FromConfig):
         try:
             check_whole(dataset)
         except InputError as error:

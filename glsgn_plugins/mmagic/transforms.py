@@ -14,6 +14,7 @@ from mmagic.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
 
 from glsgn_plugins.data.crops import Crops
+from glsgn_plugins.data.datasets import CROP_KEYS
 from glsgn_plugins.data.synthesis import list_photographs, make_degradation
 from glsgn_plugins.degradations import Real
 from glsgn_plugins.degradations.depth import thumbnail
@@ -26,7 +27,7 @@ def _generator() -> np.random.Generator:
     return np.random.default_rng(np.random.randint(2**31, size=4))
 
 
-CROP_KEYS = ("gt_size", "scene_share", "resize", "use_hflip", "use_rot")
+OPTIONS = [key for key in CROP_KEYS if key not in ("crops_per_image", "seed")]
 """Fields of ``Crops`` that mean something where each sample is a call of its own."""
 
 
@@ -46,8 +47,8 @@ class UHDCrop(BaseTransform):
 
     def __init__(self, **options: Any) -> None:
         for key in options:
-            if key not in CROP_KEYS:
-                raise unknown_name(f"UHDCrop: {key}", key, CROP_KEYS)
+            if key not in OPTIONS:
+                raise unknown_name(f"UHDCrop: {key}", key, OPTIONS)
         self.crops = Crops(**options)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
