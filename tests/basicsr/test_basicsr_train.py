@@ -1,6 +1,5 @@
 """The real ``basicsr`` command: train, kill, resume, test, several ranks."""
 
-import os
 import re
 import signal
 import subprocess
@@ -8,7 +7,7 @@ import time
 
 import pytest
 import torch
-from harness import BIN, run_command
+from harness import BIN, environment, run_command
 
 from glsgn_plugins import GLSGN
 from glsgn_plugins.io.checkpoints import read_checkpoint
@@ -78,10 +77,8 @@ def iterations(states):
     return sorted(int(p.stem) for p in states.glob("*.state"))
 
 
-@pytest.mark.parametrize("edit", [stock, lambda opt: None], ids=["SRModel", "GLSGNModel"])
-def test_resumes_after_kill_9_and_after_a_truncated_checkpoint(project, write_options, edit):
+def test_resumes_after_kill_9_and_after_a_truncated_checkpoint(project, write_options):
     def long(opt):
-        edit(opt)
         opt["train"]["total_iter"] = 100000
 
     options = write_options(long)
@@ -92,7 +89,7 @@ def test_resumes_after_kill_9_and_after_a_truncated_checkpoint(project, write_op
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=environment(),
     )
     wait_for_state(process, states, 6)
     process.send_signal(signal.SIGKILL)
@@ -195,10 +192,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
     assert all(torch.isfinite(v).all() for v in weights(project, kept).values())
 
 
-@pytest.mark.parametrize("edit", [stock, lambda opt: None], ids=["SRModel", "GLSGNModel"])
-def test_two_ranks_under_torchrun(project, write_options, edit):
+def test_two_ranks_under_torchrun(project, write_options):
     """DistributedDataParallel without find_unused_parameters, over gloo as there is no GPU."""
-    options = write_options(edit)
+    options = write_options()
     done = run_command(
         *("torchrun", "--standalone", "--nproc_per_node=2", "--no-python", str(BIN / "basicsr")),
         *("train", "-opt", str(options), "--launcher", "pytorch"),
@@ -230,15 +226,8 @@ def test_a_labs_own_plugin_is_loaded_and_a_broken_one_reported(project, write_op
         stock(opt)
         opt["network_g"] = {"type": "LabNet"}
 
-    options = write_options(lab)
-    done = subprocess.run(
-        [BIN / "basicsr", "train", "-opt", options],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
+    argv = ("basicsr", "train", "-opt", str(write_options(lab)))
+    done = run_command(*argv, cwd=project, PYTHONPATH=str(site))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "plugin 'bad' failed: half installed" in done.stderr
     assert "Network [LabNet] is created" in done.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from warm_commands import is_warm, run_warm
 
 BIN = Path(sys.executable).parent
 
@@ -25,6 +26,15 @@ def run_command(
     *argv: str, cwd: Path, timeout: float = 300, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of this environment, with these variables as well."""
+    if is_warm(argv):
+        return run_warm(argv, cwd, timeout, environment(**env))
+    return start_command(*argv, cwd=cwd, timeout=timeout, **env)
+
+
+def start_command(
+    *argv: str, cwd: Path, timeout: float = 300, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """The same with a Python of its own, started anew, as users start it."""
     return subprocess.run(
         [str(BIN / argv[0]), *argv[1:]],
         cwd=cwd,

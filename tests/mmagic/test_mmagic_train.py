@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from harness import BIN, environment, make_pairs, run_command
+from harness import BIN, environment, make_pairs, run_command, start_command
 from tiny_mmagic import logged, mim, scores, write
 
 from glsgn_plugins import GLSGN, glsgn_b
@@ -55,7 +55,7 @@ def trained(tmp_path_factory, rainy_pair):
     folder = tmp_path_factory.mktemp("mmagic")
     make_pairs(folder, rainy_pair)
     write(folder, edit)
-    (folder / "train.log").write_text(mim("train", folder))
+    (folder / "train.log").write_text(mim("train", folder, run=start_command))
     return folder
 
 
