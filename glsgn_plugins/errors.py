@@ -1,9 +1,11 @@
-"""Errors that tell a person what to do, and the nearest-match helper that they share."""
+"""Errors that tell a person what to do, and what their messages share."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -30,6 +32,12 @@ class NotSavedError(StoppedError):
 
 MANY = 60
 """Names from which a message shows only those that are like the one that was given."""
+
+
+EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
+"""What people mean as a number, and YAML takes for text."""
+
+NUMBER = re.compile(rf"{EXPONENT.pattern}|[+-]?\d+\.?\d*")
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
@@ -60,6 +68,36 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> InputError:
     else:
         shown = ", ".join(known)
     return InputError(f"{what}: '{name}' does not exist.{hint} Known: {shown}")
+
+
+def wrong_type(place: str, value: Any, expected: str) -> InputError:
+    """What to say of a value of another type.
+
+    Args:
+        place: Of the key.
+        value: What was found.
+        expected: What would do.
+    """
+    advice = ""
+    if isinstance(value, str) and "number" in expected and re.fullmatch(NUMBER, value.strip()):
+        advice = "; write it without quotes"
+        if re.fullmatch(EXPONENT, value.strip()):
+            advice = (
+                f"; YAML takes {value} for text: write {_with_point(value)} or !!float {value} "
+                f"(--force_yml: !!float{value})"
+            )
+    elif expected == "text" and not isinstance(value, (dict, list, type(None))):
+        advice = "; put it in quotes"
+    elif expected == "true or false" and isinstance(value, str):
+        advice = "; write it without quotes"
+    return InputError(f"{place}: expected {expected}, found {value!r}{advice}")
+
+
+def _with_point(value: str) -> str:
+    """As YAML 1.1 takes it for a number: with a point, and a sign in the exponent."""
+    mantissa, exponent = re.split("[eE]", value)
+    sign = "" if exponent[0] in "+-" else "+"
+    return f"{mantissa}{'' if '.' in mantissa else '.0'}e{sign}{exponent}"
 
 
 def message_of(error: BaseException) -> str:

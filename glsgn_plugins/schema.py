@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from glsgn_plugins.errors import InputError, nearest, unknown_name
+from glsgn_plugins.errors import EXPONENT, InputError, nearest, unknown_name, wrong_type
 
 Options = dict[str, Any]
 
@@ -41,11 +41,6 @@ class Typed(Open):
 
     type: str
 
-
-EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
-"""What people mean as a number, and YAML takes for text."""
-
-NUMBER = re.compile(rf"{EXPONENT.pattern}|[+-]?\d+\.?\d*")
 
 TEXTS = ("name", "suffix", "project", "resume_id", "split")
 """Keys whose text may look like a number."""
@@ -142,36 +137,6 @@ def _lacks(at: str, section: Any, loc: tuple[Any, ...], known: list[str]) -> Inp
             f"{at.removesuffix('.type')}: expected a mapping with a 'type', found {around!r}"
         )
     return InputError(f"the options lack '{at}'{hint}")
-
-
-def wrong_type(place: str, value: Any, expected: str) -> InputError:
-    """What to say of a value of another type.
-
-    Args:
-        place: Of the key.
-        value: What was found.
-        expected: What would do.
-    """
-    advice = ""
-    if isinstance(value, str) and "number" in expected and re.fullmatch(NUMBER, value.strip()):
-        advice = "; write it without quotes"
-        if re.fullmatch(EXPONENT, value.strip()):
-            advice = (
-                f"; YAML takes {value} for text: write {_with_point(value)} or !!float {value} "
-                f"(--force_yml: !!float{value})"
-            )
-    elif expected == "text" and not isinstance(value, (dict, list, type(None))):
-        advice = "; put it in quotes"
-    elif expected == "true or false" and isinstance(value, str):
-        advice = "; write it without quotes"
-    return InputError(f"{place}: expected {expected}, found {value!r}{advice}")
-
-
-def _with_point(value: str) -> str:
-    """As YAML 1.1 takes it for a number: with a point, and a sign in the exponent."""
-    mantissa, exponent = re.split("[eE]", value)
-    sign = "" if exponent[0] in "+-" else "+"
-    return f"{mantissa}{'' if '.' in mantissa else '.0'}e{sign}{exponent}"
 
 
 def check_numbers(section: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from glsgn_plugins import _renamed
+from glsgn_plugins.compat import installed
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "glsgn_plugins"
@@ -222,3 +223,28 @@ def test_importing_the_adapters_leaves_other_peoples_things_alone(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_without_pydantic_the_command_says_how_to_install_it(tmp_path):
+    """And the adapter is imported all the same, as a lab's own code may do."""
+    if installed("basicsr") is None:
+        pytest.skip("basicsr is not in this stack")
+    code = (
+        "import sys\n"
+        "sys.modules['pydantic'] = None\n"
+        "from glsgn_plugins.cli.basicsr import main\n"
+        "assert main(['train', '-opt', 'options.yml']) == 2\n"
+        "import glsgn_plugins.basicsr\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = done.stderr.splitlines()
+    assert said == [
+        "basicsr train: error: pydantic is not installed: pip install 'glsgn-plugins[basicsr]'"
+    ]

@@ -11,8 +11,7 @@ from typing import Any
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from glsgn_plugins.data import datasets
-from glsgn_plugins.errors import InputError
-from glsgn_plugins.schema import wrong_type
+from glsgn_plugins.errors import InputError, wrong_type
 
 LOADER_KEYS = (
     "name",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from glsgn_plugins.archs.glsgn import PathwayOutputs
 from glsgn_plugins.basicsr.tiled_model import TiledSRModel
+from glsgn_plugins.compat.basicsr import saved_iterations
 from glsgn_plugins.errors import InputError, NonFiniteLossError, unknown_name
 from glsgn_plugins.inference import AMP_TYPES
 from glsgn_plugins.losses import loss_terms
@@ -212,8 +212,7 @@ class GLSGNModel(TiledSRModel):
         spoilt = watch.read()
         if spoilt is None:
             return
-        states = Path(self.opt["path"]["training_states"]).glob("*.state")
-        iterations = sorted(int(p.stem) for p in states)
+        iterations = saved_iterations(self.opt["path"]["training_states"])
         kept = f"iteration {iterations[-1]} is kept" if iterations else "none was saved yet"
         raise NonFiniteLossError(
             f"iteration {spoilt.step}: not finite: {', '.join(spoilt.bad) or 'the gradient'} "

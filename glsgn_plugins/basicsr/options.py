@@ -22,7 +22,7 @@ from glsgn_plugins.basicsr.section_types import check_types, registered
 from glsgn_plugins.basicsr.tiled_model import TiledSRModel
 from glsgn_plugins.basicsr.train_checks import check_logger, check_train
 from glsgn_plugins.errors import InputError, unknown_name
-from glsgn_plugins.inference import check_strength, check_tile
+from glsgn_plugins.inference import check_overlap, check_strength, check_tile
 from glsgn_plugins.io.files import equal_names
 from glsgn_plugins.io.pretrained import is_shipped, weights_file
 from glsgn_plugins.io.weights import check_fits, read_weights
@@ -165,20 +165,14 @@ def _check_restoring(val: Options, model: type, net: GLSGN | None) -> None:
             "TiledSRModel, which trains as SRModel does"
         )
     try:
-        check_tile(val.get("tile", "auto"))
+        tile = val.get("tile", "auto")
+        check_tile(tile)
+        check_overlap(val.get("tile_overlap"), tile, "tile_overlap")
     except InputError as error:
         raise InputError(f"val.{error}") from None
     check_strength(val.get("strength", 1), "val.strength")
     if val.get("tile") == "stream" and net is None:
         raise InputError("val.tile: stream works with GLSGN alone; use auto, whole or pixels")
-    overlap = val.get("tile_overlap")
-    if overlap is not None and (not isinstance(overlap, int) or overlap < 0):
-        raise InputError(f"val.tile_overlap: expected a number of pixels, got {overlap!r}")
-    tile = val.get("tile", "auto")
-    if overlap is not None and isinstance(tile, int) and overlap >= tile:
-        raise InputError(
-            f"val.tile_overlap: {overlap} pixels of tiles of {tile}; expected fewer than val.tile"
-        )
 
 
 def _check_best(val: Options) -> None:

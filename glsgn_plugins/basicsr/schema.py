@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from glsgn_plugins.errors import unknown_name
+from glsgn_plugins.errors import unknown_name, wrong_type
 from glsgn_plugins.schema import (
     Natural,
     Number,
@@ -24,7 +24,6 @@ from glsgn_plugins.schema import (
     Whole,
     check_numbers,
     validate,
-    wrong_type,
 )
 
 

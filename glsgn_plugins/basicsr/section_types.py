@@ -14,8 +14,7 @@ from basicsr.utils.registry import (
 )
 
 from glsgn_plugins.basicsr.option_files import Options
-from glsgn_plugins.errors import InputError, unknown_name
-from glsgn_plugins.schema import wrong_type
+from glsgn_plugins.errors import InputError, unknown_name, wrong_type
 
 
 def registered(registry: Any, name: str) -> Any:

@@ -16,8 +16,8 @@ from glsgn_plugins.basicsr.option_files import Options
 from glsgn_plugins.basicsr.schema import Cosine, MultiStep
 from glsgn_plugins.basicsr.section_types import check_arguments
 from glsgn_plugins.basicsr.tiled_model import TiledSRModel
-from glsgn_plugins.errors import InputError, unknown_name
-from glsgn_plugins.schema import validate, wrong_type
+from glsgn_plugins.errors import InputError, unknown_name, wrong_type
+from glsgn_plugins.schema import validate
 from glsgn_plugins.training import compiler
 
 SR_TRAIN_KEYS = GLSGNModel.TRAIN_KEYS - {"pathway_opt", "amp", "grad_clip", "compile"}

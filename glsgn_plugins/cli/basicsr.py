@@ -58,9 +58,9 @@ def load_plugins() -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    load_plugins()
     if importlib.util.find_spec("pydantic") is None:
         raise ImportError("pydantic is not installed: pip install 'glsgn-plugins[basicsr]'")
+    load_plugins()
     from glsgn_plugins.basicsr.options import check_options, read_options
 
     train = args.command == "train"

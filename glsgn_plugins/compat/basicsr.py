@@ -40,28 +40,30 @@ def _alias_functional_tensor() -> None:
     sys.modules[module.__name__] = module
 
 
+def saved_iterations(states: str | Path) -> list[int]:
+    """Iterations whose training states are in a folder, in order; other names are passed over."""
+    return sorted(int(path.stem) for path in Path(states).glob("*.state") if path.stem.isdigit())
+
+
 def _newest_whole_state(opt: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
     """The newest training state whose file and whose networks can be read."""
     folder = Path("experiments", opt["name"], "training_states")
     networks = _saved_networks(opt)
-    states = sorted(
-        (p for p in folder.glob("*.state") if p.stem.isdigit()),
-        key=lambda p: int(p.stem),
-        reverse=True,
-    )
-    for path in states:
+    iterations = saved_iterations(folder)
+    for iteration in reversed(iterations):
+        path = folder / f"{iteration}.state"
         try:
             state = _training_state(path)
             for label in networks:
-                read_checkpoint(Path(opt["path"]["models"], f"{label}_{path.stem}.pth"))
+                read_checkpoint(Path(opt["path"]["models"], f"{label}_{iteration}.pth"))
         except InputError as error:
-            print(f"Not resumed from iteration {path.stem}: {error}", file=sys.stderr, flush=True)
+            print(f"Not resumed from iteration {iteration}: {error}", file=sys.stderr, flush=True)
         else:
             return path, state
-    if states:
+    if iterations:
         raise InputError(
-            f"{folder}: none of its {len(states)} checkpoints can be read; move the folder away, "
-            "or leave out --auto_resume to start anew"
+            f"{folder}: none of its {len(iterations)} checkpoints can be read; move the folder "
+            "away, or leave out --auto_resume to start anew"
         )
     return None
 
@@ -130,8 +132,7 @@ def _into_scratch(model: Any, folder: str) -> Iterator[None]:
             finally:
                 model.opt["path"][folder] = final
     except OSError as error:
-        states = Path(model.opt["path"]["training_states"]).glob("*.state")
-        iterations = sorted(int(path.stem) for path in states if path.stem.isdigit())
+        iterations = saved_iterations(model.opt["path"]["training_states"])
         kept = f"that of iteration {iterations[-1]} is kept" if iterations else "none is there yet"
         raise NotSavedError(
             f"{final}: a checkpoint can't be written ({error.strerror or error}); the last whole "

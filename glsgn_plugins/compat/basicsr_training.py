@@ -23,7 +23,7 @@ from glsgn_plugins.compat.schedules import (
     keep_implementation,
     settings_of,
 )
-from glsgn_plugins.errors import InputError
+from glsgn_plugins.errors import EXPONENT, InputError
 from glsgn_plugins.io.atomic import atomic_write
 
 SCORES = "validations.jsonl"
@@ -273,7 +273,7 @@ def _numbers(value: Any) -> Any:
     """YAML 1.1 takes 1e-4 for text, which nobody means on a command line."""
     if isinstance(value, list):
         return [_numbers(inner) for inner in value]
-    if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value):
+    if isinstance(value, str) and EXPONENT.fullmatch(value):
         return float(value)
     return value
 

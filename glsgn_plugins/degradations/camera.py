@@ -15,7 +15,7 @@ and read parts in linear light, white balance, sharpening, and what is done to t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -183,7 +183,7 @@ class Camera(RangedModel):
 
     COUNTS = frozenset({"jpeg"})
     FRACTIONS = frozenset({"resize"})
-    SIGNED = frozenset({"exposure", "white"})
+    BOUNDS: ClassVar = {"exposure": (-8, 8), "white": (-8, 8)}
 
     def sample(self, rng: np.random.Generator) -> CameraParameters:
         """Draw one camera."""

@@ -8,7 +8,7 @@ photograph's height.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -22,6 +22,8 @@ FAR = 4.0
 """Distance of the farthest layer of streaks, where the nearest is 1."""
 FWHM = 2 * np.sqrt(2 * np.log(2))
 """Full width at half maximum of a Gaussian, in standard deviations."""
+STEEPEST = 80
+"""Degrees from upright that streaks may lean, either way; beyond that few cross a frame."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ class Rain(RangedModel):
 
     COUNTS = frozenset({"layers"})
     FRACTIONS = frozenset({"opacity", "veil", "radiance"})
-    SIGNED = frozenset({"angle"})
+    BOUNDS: ClassVar = {"angle": (-STEEPEST, STEEPEST)}
 
     def sample(self, rng: np.random.Generator) -> RainParameters:
         """Draw one rain."""

@@ -35,8 +35,8 @@ class RangedModel:
     """Fields of whole numbers from 1 up."""
     FRACTIONS: ClassVar[frozenset[str]] = frozenset()
     """Fields within 0 and 1."""
-    SIGNED: ClassVar[frozenset[str]] = frozenset()
-    """Fields that may be negative; angles, below 80 degrees either way."""
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {}
+    """Least and most of the others; from 0 up, where nothing is said."""
 
     SHARES: ClassVar[frozenset[str]] = frozenset()
     """Fields that are one number within 0 and 1: how many of the samples have something."""
@@ -61,10 +61,7 @@ class RangedModel:
         low, high = value
         if name in self.COUNTS and (low < 1 or low != int(low) or high != int(high)):
             raise InputError(f"{what}: expected whole numbers from 1 up, got {value!r}")
-        if name in self.FRACTIONS and (low < 0 or high > 1):
-            raise InputError(f"{what}: expected numbers from 0 to 1, got {value!r}")
-        if name in self.SIGNED:
-            if low <= -80 or high >= 80:
-                raise InputError(f"{what}: expected degrees between -80 and 80, got {value!r}")
-        elif low < 0:
-            raise InputError(f"{what}: expected numbers from 0 up, got {value!r}")
+        least, most = (0, 1) if name in self.FRACTIONS else self.BOUNDS.get(name, (0, np.inf))
+        if low < least or high > most:
+            within = f"from {least:g} " + (f"to {most:g}" if np.isfinite(most) else "up")
+            raise InputError(f"{what}: expected numbers {within}, got {value!r}")

@@ -15,7 +15,7 @@ display values, and optical depths of blue, -log p, from 0.4 to 1.7 times those 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,6 @@ from glsgn_plugins.degradations.light import (
 )
 from glsgn_plugins.degradations.place import Place, smooth_field
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw
-from glsgn_plugins.errors import InputError
 
 NEAREST = 1.2
 """Optical depth at most of what is nearest: something is to be seen in every picture."""
@@ -192,16 +191,8 @@ class RealHaze(RangedModel):
 
     COUNTS = frozenset({"cells"})
     FRACTIONS = frozenset({"airlight", "glow", "near", "horizon", "uneven", "roughness"})
-    SIGNED = frozenset({"warmth", "redder"})
+    BOUNDS: ClassVar = {"warmth": (-1, 1), "redder": (-1, 1)}
     SHARES = frozenset({"display"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("warmth", "redder"):
-            if max(map(abs, getattr(self, name))) > 1:
-                raise InputError(
-                    f"haze: {name}: expected numbers from -1 to 1, got {getattr(self, name)!r}"
-                )
 
     def sample(self, rng: np.random.Generator) -> RealHazeParameters:
         """Draw one haze."""

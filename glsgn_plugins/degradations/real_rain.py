@@ -18,7 +18,7 @@ but smooth, and brighter towards one side of the frame.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -35,7 +35,7 @@ from glsgn_plugins.degradations.light import (
     in_light,
 )
 from glsgn_plugins.degradations.place import Place, smooth_field
-from glsgn_plugins.degradations.rain import RainLayer
+from glsgn_plugins.degradations.rain import STEEPEST, RainLayer
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw, draw_count
 from glsgn_plugins.degradations.real_haze import RealHaze, RealHazeParameters
 from glsgn_plugins.degradations.streaks import streaks
@@ -214,7 +214,7 @@ class RealRain(RangedModel):
 
     COUNTS = frozenset({"layers"})
     FRACTIONS = frozenset({"cover", "opacity", "gusts", "mist", "radiance", "around"})
-    SIGNED = frozenset({"angle"})
+    BOUNDS: ClassVar = {"angle": (-STEEPEST, STEEPEST)}
     SHARES = frozenset({"soft", "veiled", "near", "splashing"})
 
     def sample(self, rng: np.random.Generator) -> RealRainParameters:

@@ -12,7 +12,7 @@ sizes, relative to the frame, and lights that stay brighter than white until the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,7 +196,7 @@ class RealReflection(RangedModel):
     FRACTIONS = frozenset(
         {"transmission", "strength", "ghost_decay", "variation", "vignette", "zoom"}
     )
-    SIGNED = frozenset({"white"})
+    BOUNDS: ClassVar = {"white": (-8, 8), "lamps": (1, np.inf), "incidence": (0, 85)}
 
     def sample(self, rng: np.random.Generator) -> RealReflectionParameters:
         """Draw one reflection."""

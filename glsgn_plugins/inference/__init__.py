@@ -2,7 +2,15 @@
 
 from glsgn_plugins.inference.arrays import restore_array
 from glsgn_plugins.inference.reduced import check_long_side
-from glsgn_plugins.inference.restoring import AMP_TYPES, MODES, Plan, check_tile, plan, restore
+from glsgn_plugins.inference.restoring import (
+    AMP_TYPES,
+    MODES,
+    Plan,
+    check_overlap,
+    check_tile,
+    plan,
+    restore,
+)
 from glsgn_plugins.inference.strength import (
     STRONGEST,
     check_region,
@@ -16,6 +24,7 @@ __all__ = [
     "STRONGEST",
     "Plan",
     "check_long_side",
+    "check_overlap",
     "check_region",
     "check_strength",
     "check_tile",

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.inference.memory import bytes_per_pixel, free_memory
 from glsgn_plugins.inference.reduced import check_long_side, reduced_size, restore_reduced
+from glsgn_plugins.inference.steps import NotFollowedError
 from glsgn_plugins.inference.stream import ALIGN, restore_streamed
 from glsgn_plugins.inference.strength import blend, check_mask, check_strength
 from glsgn_plugins.inference.tiled import as_float, restore_tiled
@@ -129,6 +130,16 @@ def check_tile(tile: object) -> None:
         raise unknown_name("tile", tile, (*MODES, "a number of pixels"))
 
 
+def check_overlap(overlap: object, tile: object, name: str = "overlap") -> None:
+    """InputError, with this name, unless ``overlap`` of :func:`restore` can be it."""
+    if overlap is None:
+        return
+    if isinstance(overlap, bool) or not isinstance(overlap, int) or overlap < 0:
+        raise InputError(f"{name}: expected a number of pixels from 0 up, got {overlap!r}")
+    if isinstance(tile, int) and overlap >= tile:
+        raise InputError(f"{name}: {overlap} pixels of tiles of {tile}; expected fewer than tile")
+
+
 def plan(
     net: nn.Module,
     image: Tensor,
@@ -234,6 +245,7 @@ def restore(
     strength = check_strength(strength)
     check_mask(mask, image.shape[2:])
     check_tile(tile)
+    check_overlap(overlap, tile)
     check_long_side(long_side)
     if strength == 0:
         progress(1.0)
@@ -292,6 +304,11 @@ def _restore(
                     device=device,
                     progress=progress,
                 )
+        except NotFollowedError:
+            if tile != "auto":
+                raise
+            found, glsgn = Plan("whole"), None
+            continue
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
@@ -320,9 +337,10 @@ def _restore_whole(
     glsgn = _by_strips(net, device)
     if glsgn is not None:
         unlimited = 2**62
-        return restore_streamed(
-            glsgn, image, memory=unlimited, strip=STRIP, device=device, progress=progress
-        )
+        with suppress(NotFollowedError):
+            return restore_streamed(
+                glsgn, image, memory=unlimited, strip=STRIP, device=device, progress=progress
+            )
     moved = as_float(image.to(device))
     if _glsgn(net) is not None:  # others may not take it
         moved = moved.contiguous(memory_format=torch.channels_last)

@@ -193,7 +193,7 @@ class Step:
 
 def reach_of(layer: nn.Conv2d | ResidualBlock) -> int:
     """Places on either side that an output place is made of."""
-    if isinstance(layer, ResidualBlock):
+    if type(layer) is ResidualBlock:
         return reach_of(layer.conv1) + reach_of(layer.conv2)
     return layer.kernel_size[0] // 2
 
@@ -263,7 +263,8 @@ class _Padded(nn.Module):
 
 class _Tracer(torch.fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        known = isinstance(m, (PatchNorm, ResidualBlock))
+        # Of a subclass, what its own forward does is followed.
+        known = type(m) in (PatchNorm, ResidualBlock)
         return known or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -271,7 +272,7 @@ def steps_of(net: GLSGN) -> list[Step]:
     """The operations of a network in eval mode, in order; the first is the image.
 
     Raises:
-        InputError: It has one that isn't known here, as a subclass may.
+        NotFollowedError: It has one that isn't known here, as a subclass may.
     """
     root = _Padded(net)
     module = torch.fx.GraphModule(root, _Tracer().trace(root))
@@ -291,7 +292,7 @@ def steps_of(net: GLSGN) -> list[Step]:
         if node.op == "call_module":
             layer = root.get_submodule(target)
             target = type(layer)
-            if isinstance(layer, ResidualBlock):
+            if type(layer) is ResidualBlock:
                 compute, seen = _block(layer), {"reach": reach_of(layer)}
             elif isinstance(layer, nn.Conv2d) and layer.stride != (1, 1):
                 compute, seen = _called(layer), {"down": layer.stride[0]}
@@ -299,10 +300,10 @@ def steps_of(net: GLSGN) -> list[Step]:
                 compute, seen = _convolution(layer), {"reach": reach_of(layer)}
             elif isinstance(layer, nn.PixelShuffle):
                 compute, seen = _called(layer), {"up": layer.upscale_factor}
-            elif isinstance(layer, PatchNorm):
+            elif type(layer) is PatchNorm:
                 compute = _called(layer)
             else:
-                raise _unknown(net, target)
+                raise NotFollowedError(net, target)
         elif target is F.avg_pool2d:
             compute, seen = _pointwise(node), {"down": node.args[1]}
         elif target is F.interpolate:
@@ -310,7 +311,7 @@ def steps_of(net: GLSGN) -> list[Step]:
         elif target in POINTWISE or target in POINTWISE_METHODS:
             compute = _pointwise(node)
         else:
-            raise _unknown(net, target)
+            raise NotFollowedError(net, target)
         steps[node] = Step(inputs, compute, fresh=target is not operator.getitem, **seen)
     for node, step in reversed(steps.items()):
         # What an encoder makes of the image waits for the global pathway, and better as the image,
@@ -325,8 +326,11 @@ def _called(module: nn.Module) -> Compute:
     return lambda x, spare, end, out: module(x[0])
 
 
-def _unknown(net: nn.Module, operation: object) -> InputError:
-    name = getattr(operation, "__name__", operation)
-    return InputError(
-        f"{type(net).__name__}: {name} can't be worked out strip by strip; restore it whole"
-    )
+class NotFollowedError(InputError):
+    """A network does something, in a subclass, that can't be worked out strip by strip."""
+
+    def __init__(self, net: nn.Module, operation: object) -> None:
+        name = getattr(operation, "__name__", operation)
+        super().__init__(
+            f"{type(net).__name__}: {name} can't be worked out strip by strip; restore it whole"
+        )

@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from glsgn_plugins.io import raw
+
 NOT_READ = frozenset(
     (
+        *raw.SUFFIXES,
         *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpe", ".jfif", ".gif"),
-        *(".bmp", ".psd", ".exr", ".hdr", ".tga", ".ppm", ".pgm", ".pnm", ".dng", ".cr2", ".cr3"),
-        *(".nef", ".arw", ".orf", ".raf", ".rw2", ".svg", ".ico", ".eps", ".xcf", ".ktx", ".dds"),
+        *(".bmp", ".psd", ".exr", ".hdr", ".tga", ".ppm", ".pgm", ".pnm"),
+        *(".svg", ".ico", ".eps", ".xcf", ".ktx", ".dds"),
         *(".mpo", ".pdf", ".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".wmv"),
     )
 )

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.data.datasets import check_whole
-from glsgn_plugins.errors import InputError, nearest, unknown_name
+from glsgn_plugins.errors import InputError, nearest, unknown_name, wrong_type
 from glsgn_plugins.mmagic.datasets import FromConfig
 from glsgn_plugins.mmagic.tiled_model import TiledEditModel
 from glsgn_plugins.schema import (
@@ -22,7 +22,6 @@ from glsgn_plugins.schema import (
     Positive,
     check_numbers,
     validate,
-    wrong_type,
 )
 
 

@@ -9,7 +9,7 @@ from mmagic.registry import MODELS
 from torch import Tensor
 
 from glsgn_plugins.errors import InputError, unknown_name
-from glsgn_plugins.inference import check_strength, check_tile, restore
+from glsgn_plugins.inference import check_overlap, check_strength, check_tile, restore
 
 TEST_CFG = ("tile", "tile_overlap", "strength")
 
@@ -30,7 +30,7 @@ class TiledEditModel(BaseEditModel):
         options: Those of ``BaseEditModel``.
 
     Raises:
-        InputError: ``tile`` or ``strength`` is none of these, or ``test_cfg`` has another key.
+        InputError: One of these is none that ``restore`` takes, or ``test_cfg`` has another key.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -40,6 +40,7 @@ class TiledEditModel(BaseEditModel):
                 raise unknown_name(f"model.test_cfg.{key}", key, TEST_CFG)
         try:
             check_tile(self._tile())
+            check_overlap(self._option("tile_overlap", None), self._tile(), "tile_overlap")
             check_strength(self._option("strength", 1))
         except InputError as error:
             raise InputError(f"model.test_cfg.{error}") from None

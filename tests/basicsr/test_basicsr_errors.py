@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from basicsr_runs import run_here, set_in
-from harness import run_command
+from harness import run_command, start_command
 
 from glsgn_plugins.errors import InputError
 
@@ -415,7 +415,7 @@ def test_wrong_arguments(argv, named, project, write_options, monkeypatch, capsy
 
 def test_the_real_command_prints_one_line_and_exits_with_2(project, write_options):
     options = write_options(OPTION_ERRORS["arch"][0])
-    done = run_command("basicsr", "train", "-opt", str(options), cwd=project)
+    done = start_command("basicsr", "train", "-opt", str(options), cwd=project)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stdout + done.stderr

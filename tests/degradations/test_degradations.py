@@ -19,6 +19,8 @@ from glsgn_plugins.degradations import (
     Rain,
     RainLayer,
     RainParameters,
+    RealHaze,
+    RealReflection,
     Reflection,
     ReflectionParameters,
 )
@@ -275,7 +277,10 @@ def test_defocus_is_a_gaussian_of_the_shorter_side():
     ("make", "message"),
     [
         (lambda: Rain(veil=(0, 1.5)), "rain: veil: expected numbers from 0 to 1"),
-        (lambda: Rain(angle=(-90, 10)), "rain: angle: expected degrees between -80 and 80"),
+        (lambda: Rain(angle=(-90, 10)), "rain: angle: expected numbers from -80 to 80"),
+        (lambda: RealReflection(white=(-90, 0)), "reflection: white: expected numbers from -8 to"),
+        (lambda: RealReflection(lamps=(0, 2)), "reflection: lamps: expected numbers from 1 up"),
+        (lambda: RealHaze(warmth=(-2, 0)), "haze: warmth: expected numbers from -1 to 1"),
         (lambda: Rain(layers=(0, 2)), "rain: layers: expected whole numbers from 1 up"),
         (lambda: Rain(length=(0.2, 0.1)), "rain: length: expected two numbers"),
         (lambda: Haze(beta=3), "haze: beta: expected two numbers"),

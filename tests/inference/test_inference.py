@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glsgn_plugins import GLSGN, InputError, restore
+from glsgn_plugins.archs.blocks import ResidualBlock
 from glsgn_plugins.archs.glsgn import PAPER_GRIDS
 from glsgn_plugins.inference import plan
 from glsgn_plugins.inference.memory import _left_to_group, bytes_per_pixel
@@ -209,6 +210,30 @@ def test_a_wrapped_network_is_streamed_too(net, wrap):
     image = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
         torch.testing.assert_close(restore(wrapped, image, "stream"), net(image), atol=5e-6, rtol=0)
+
+
+class Damped(ResidualBlock):
+    """A lab's own block."""
+
+    def forward(self, x):
+        return x + 0.5 * self.conv2(self.act(self.conv1(x)))
+
+
+@pytest.mark.parametrize("tile", ["whole", "auto", "stream"])
+def test_a_changed_block_is_restored_by_its_own_forward(net, tile):
+    changed = deepcopy(net)
+    for module in changed.modules():
+        if type(module) is ResidualBlock:
+            module.__class__ = Damped
+    image = torch.rand(1, 3, 64, 96)
+    if tile == "stream":
+        with pytest.raises(InputError, match="LeakyReLU can't be worked out strip by strip"):
+            restore(changed, image, tile)
+        return
+    with torch.no_grad():
+        whole = changed(image)
+        assert (whole - net(image)).abs().max() > 1e-3
+    torch.testing.assert_close(restore(changed, image, tile), whole, atol=5e-6, rtol=0)
 
 
 def test_a_trained_networks_modes_are_left_as_they_were():
@@ -419,7 +444,9 @@ def test_other_errors_of_a_network_are_not_taken_for_memory():
         ({"tile": 0}, "at least one pixel"),
         ({"tile": 2.5}, "number of pixels"),
         ({"tile": "stream"}, "GLSGN alone"),
-        ({"tile": 8, "overlap": 8}, "overlap < tile"),
+        ({"tile": 8, "overlap": 8}, "overlap: 8 pixels of tiles of 8; expected fewer"),
+        ({"tile": 8, "overlap": "4"}, "overlap: expected a number of pixels from 0 up, got '4'"),
+        ({"tile": 8, "overlap": -1}, "overlap: expected a number of pixels from 0 up, got -1"),
         ({"amp": "float16"}, "amp: 'float16' does not exist"),
         ({"image": torch.zeros(1, 3, 8, 8, dtype=torch.int64)}, "floating point"),
         ({"image": torch.zeros(3, 8, 8)}, r"\(N, 3, H, W\)"),

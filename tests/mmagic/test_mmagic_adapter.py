@@ -587,3 +587,7 @@ def test_test_cfg_says_how_much_of_the_change_is_wanted():
     assert (found[0] - image).abs().max() > 0.01
     with pytest.raises(InputError, match=r"model\.test_cfg\.strength: expected .*got 2"):
         MODELS.build({**cfg, "test_cfg": {"strength": 2}})
+    with pytest.raises(
+        InputError, match=r"model\.test_cfg\.tile_overlap: 64 pixels of tiles of 64"
+    ):
+        MODELS.build({**cfg, "test_cfg": {"tile": 64, "tile_overlap": 64}})
