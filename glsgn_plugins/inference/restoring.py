@@ -305,7 +305,7 @@ def _restore(
                     progress=progress,
                 )
         except NotFollowedError:
-            if tile != "auto":
+            if tile not in ("auto", "whole"):
                 raise
             found, glsgn = Plan("whole"), None
             continue

@@ -1,13 +1,15 @@
 """What a network does, operation by operation, for :mod:`glsgn_plugins.inference.stream`.
 
-The network is followed by torch.fx through its own ``forward``. What an operation sees is read off
-the layers: a changed kernel changes it.
+A copy of the network is followed by torch.fx, so that other threads may use the network meanwhile.
+What an operation sees is read off the layers: a changed kernel changes it.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
+import threading
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -41,6 +43,10 @@ ARITHMETIC: dict[Any, Callable[..., Tensor]] = {
 }
 POINTWISE = (*ARITHMETIC, operator.getitem, torch.cat, torch.sigmoid)
 POINTWISE_METHODS = ("mean", "amax")  # over channels
+POINTWISE_LAYERS = (nn.LeakyReLU, nn.ReLU, nn.GELU, nn.SiLU)
+
+FOLLOWING = threading.Lock()
+"""torch.fx patches all modules for the time of a trace, and stands no second trace beside it."""
 
 
 class Step:
@@ -193,17 +199,18 @@ class Step:
 
 def reach_of(layer: nn.Conv2d | ResidualBlock) -> int:
     """Places on either side that an output place is made of."""
-    if type(layer) is ResidualBlock:
-        return reach_of(layer.conv1) + reach_of(layer.conv2)
-    return layer.kernel_size[0] // 2
+    if isinstance(layer, ResidualBlock):
+        return sum(reach_of(conv) for conv in (layer.conv1, layer.conv2))
+    return layer.dilation[0] * (layer.kernel_size[0] - 1) // 2
 
 
 def _inside(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """A convolution whose outermost rows are there already: padded at the sides alone."""
-    sides = conv.kernel_size[1] // 2
-    if conv.padding_mode == "zeros":
-        return F.conv2d(x, conv.weight, conv.bias, padding=(0, sides))
-    return F.conv2d(F.pad(x, (sides, sides, 0, 0), conv.padding_mode), conv.weight, conv.bias)
+    sides = conv.dilation[1] * (conv.kernel_size[1] - 1) // 2
+    padding = (0, sides)
+    if conv.padding_mode != "zeros":
+        x, padding = F.pad(x, (sides, sides, 0, 0), conv.padding_mode), (0, 0)
+    return F.conv2d(x, conv.weight, conv.bias, 1, padding, conv.dilation, conv.groups)
 
 
 def _convolution(conv: nn.Conv2d) -> Compute:
@@ -261,11 +268,52 @@ class _Padded(nn.Module):
         return self.net.restore_padded(image)[0]
 
 
+def _does_as(module: Any, kind: type[nn.Module]) -> bool:
+    """Whether a module's forward is that of a kind, whatever its weights are made of."""
+    own = "forward" in vars(module) or type(module).forward is not kind.forward
+    return isinstance(module, kind) and not own
+
+
+def _keeps_size(conv: Any) -> bool:
+    reach = [d * (k - 1) / 2 for d, k in zip(conv.dilation, conv.kernel_size)]
+    return conv.stride == (1, 1) and list(conv.padding) == reach
+
+
+def _is_block(module: Any) -> bool:
+    """Whether :func:`_block` does what the module does."""
+    return (
+        _does_as(module, ResidualBlock)
+        and _does_as(module.act, nn.LeakyReLU)
+        and all(_does_as(c, nn.Conv2d) and _keeps_size(c) for c in (module.conv1, module.conv2))
+    )
+
+
 class _Tracer(torch.fx.Tracer):
+    """Follows what isn't known as a whole through its own forward."""
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        # Of a subclass, what its own forward does is followed.
-        known = type(m) in (PatchNorm, ResidualBlock)
-        return known or super().is_leaf_module(m, module_qualified_name)
+        """What becomes one step."""
+        whole = (nn.Conv2d, nn.PixelShuffle, PatchNorm, *POINTWISE_LAYERS)
+        return _is_block(m) or any(_does_as(m, kind) for kind in whole)
+
+    def call_module(
+        self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """As torch.fx's; other threads' modules, which it has patched as well, run as ever."""
+        if not any(isinstance(value, torch.fx.Proxy) for value in (*args, *kwargs.values())):
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+
+def _followed(net: GLSGN) -> torch.fx.GraphModule:
+    """What a copy of the network does, with the shapes of a small image."""
+    root = _Padded(copy.deepcopy(net))
+    with FOLLOWING:
+        graph = _Tracer().trace(root)
+    module = torch.fx.GraphModule(root, graph)
+    module.graph.eliminate_dead_code()
+    ShapeProp(module).propagate(next(net.parameters()).new_zeros(1, 3, MIN_SIZE, MIN_SIZE))
+    return module
 
 
 def steps_of(net: GLSGN) -> list[Step]:
@@ -274,10 +322,10 @@ def steps_of(net: GLSGN) -> list[Step]:
     Raises:
         NotFollowedError: It has one that isn't known here, as a subclass may.
     """
+    if not _does_as(net, GLSGN):
+        raise NotFollowedError(net, "a forward of its own")
     root = _Padded(net)
-    module = torch.fx.GraphModule(root, _Tracer().trace(root))
-    module.graph.eliminate_dead_code()
-    ShapeProp(module).propagate(next(net.parameters()).new_zeros(1, 3, MIN_SIZE, MIN_SIZE))
+    module = _followed(net)
     steps: dict[torch.fx.Node, Step] = {}
     for node in module.graph.nodes:
         if node.op == "output":
@@ -292,15 +340,17 @@ def steps_of(net: GLSGN) -> list[Step]:
         if node.op == "call_module":
             layer = root.get_submodule(target)
             target = type(layer)
-            if type(layer) is ResidualBlock:
+            if isinstance(layer, ResidualBlock):
                 compute, seen = _block(layer), {"reach": reach_of(layer)}
             elif isinstance(layer, nn.Conv2d) and layer.stride != (1, 1):
                 compute, seen = _called(layer), {"down": layer.stride[0]}
-            elif isinstance(layer, nn.Conv2d):
+            elif isinstance(layer, nn.Conv2d) and _keeps_size(layer):
                 compute, seen = _convolution(layer), {"reach": reach_of(layer)}
             elif isinstance(layer, nn.PixelShuffle):
                 compute, seen = _called(layer), {"up": layer.upscale_factor}
-            elif type(layer) is PatchNorm:
+            elif isinstance(layer, PatchNorm):
+                compute = _called(layer)
+            elif isinstance(layer, POINTWISE_LAYERS) and not getattr(layer, "inplace", False):
                 compute = _called(layer)
             else:
                 raise NotFollowedError(net, target)

@@ -1,6 +1,7 @@
 """Restoring in pieces: what one forward gives, in less memory."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
 import pytest
@@ -219,21 +220,94 @@ class Damped(ResidualBlock):
         return x + 0.5 * self.conv2(self.act(self.conv1(x)))
 
 
-@pytest.mark.parametrize("tile", ["whole", "auto", "stream"])
-def test_a_changed_block_is_restored_by_its_own_forward(net, tile):
-    changed = deepcopy(net)
-    for module in changed.modules():
-        if type(module) is ResidualBlock:
-            module.__class__ = Damped
-    image = torch.rand(1, 3, 64, 96)
-    if tile == "stream":
-        with pytest.raises(InputError, match="LeakyReLU can't be worked out strip by strip"):
-            restore(changed, image, tile)
-        return
+class Adapted(nn.Conv2d):
+    """A convolution that a fine-tuning library has put in the place of one."""
+
+    def forward(self, x):
+        return super().forward(x) * 1.5
+
+
+class Clamped(GLSGN):
+    """A lab's own network."""
+
+    def forward(self, lq):
+        return super().forward(lq).clamp(0.4, 0.6)
+
+
+def damped(net):
+    for block in [m for m in net.modules() if type(m) is ResidualBlock]:
+        block.__class__ = Damped
+
+
+def adapted(net):
+    for block in [m for m in net.modules() if type(m) is ResidualBlock]:
+        block.conv1.__class__ = Adapted
+
+
+def activated(net):
+    for block in [m for m in net.modules() if type(m) is ResidualBlock]:
+        block.act = nn.Tanh()
+
+
+def dilated(net):
+    for block in [m for m in net.modules() if type(m) is ResidualBlock]:
+        block.conv1.dilation = block.conv1.padding = (2, 2)
+
+
+def clamped(net):
+    net.__class__ = Clamped
+
+
+def halved(net):
+    forward = net.forward
+    net.forward = lambda lq: forward(lq) / 2
+
+
+@pytest.mark.parametrize(
+    ("change", "followed"),
+    [
+        (damped, True),
+        (adapted, False),
+        (activated, False),
+        (dilated, True),
+        (clamped, False),
+        (halved, False),
+    ],
+)
+def test_a_changed_network_is_restored_by_its_own_forward(net, change, followed):
+    changed, image = deepcopy(net), torch.rand(1, 3, 64, 96)
+    change(changed)
     with torch.no_grad():
         whole = changed(image)
         assert (whole - net(image)).abs().max() > 1e-3
-    torch.testing.assert_close(restore(changed, image, tile), whole, atol=5e-6, rtol=0)
+    for tile in ("whole", "auto"):
+        torch.testing.assert_close(restore(changed, image, tile), whole, atol=5e-6, rtol=0)
+    if followed:
+        torch.testing.assert_close(restore(changed, image, "stream"), whole, atol=5e-6, rtol=0)
+    else:
+        with pytest.raises(InputError, match="can't be worked out strip by strip"):
+            restore(changed, image, "stream")
+
+
+def test_threads_restore_at_once_beside_other_networks(net):
+    image, other = torch.rand(1, 3, 64, 64), nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+    rows = torch.rand(2, 8)
+    with torch.no_grad():
+        whole, expected = net(image), other(rows)
+
+    def restores(network):
+        for _ in range(6):
+            restored = restore(network, image, "stream")
+            torch.testing.assert_close(restored, whole, atol=5e-6, rtol=0)
+
+    def runs():
+        for _ in range(2000):
+            assert torch.equal(other(rows), expected)
+
+    with ThreadPoolExecutor(4) as pool:
+        work = [pool.submit(restores, one) for one in (net, net, deepcopy(net))]
+        for done in [*work, pool.submit(runs)]:
+            done.result()
 
 
 def test_a_trained_networks_modes_are_left_as_they_were():
