@@ -17,6 +17,7 @@ import folder_paths
 import torch
 
 from glsgn_plugins import InputError, list_pretrained, restore
+from glsgn_plugins.inference import MODES, STRONGEST, check_finite
 from glsgn_plugins.io.pretrained import SCHEME
 from glsgn_plugins.io.weights import read_glsgn
 
@@ -82,13 +83,13 @@ class GLSGNRestore:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        strength = {"default": 1.0, "min": 0.0, "max": 1.5, "step": 0.05}
+        strength = {"default": 1.0, "min": 0.0, "max": STRONGEST, "step": 0.05}
         return {
             "required": {
                 "model": ("GLSGN",),
                 "image": ("IMAGE",),
                 "strength": ("FLOAT", strength),
-                "mode": (["auto", "whole", "stream"],),
+                "mode": (list(MODES),),
             },
             "optional": {
                 "keep_colour": ("BOOLEAN", {"default": False}),
@@ -112,17 +113,20 @@ class GLSGNRestore:
             image: ``(N, H, W, 3)`` in [0, 1]; of four channels the last, alpha, stays as it is.
             strength: As of ``glsgn_plugins.restore``, and so are ``mode``, its ``tile``, and
                 ``keep_colour``.
-            mask: ``(1, H, W)`` for all of them, or ``(N, H, W)``.
+            mask: ``(H, W)`` or ``(1, H, W)`` for all of them, or ``(N, H, W)``.
 
         Raises:
-            InputError: The mask is of another size, or an image is too small.
+            InputError: The mask is of another size, an image is too small, or what the network
+                gives isn't finite.
         """
         count, height, width = image.shape[:3]
-        if mask is not None and (len(mask) not in (1, count) or mask.shape[1:] != image.shape[1:3]):
-            raise InputError(
-                f"mask: {len(mask)} of {mask.shape[2]}x{mask.shape[1]}, but there are {count} "
-                f"images of {width}x{height}"
-            )
+        if mask is not None:
+            mask = mask[None] if mask.ndim == 2 else mask
+            if len(mask) not in (1, count) or mask.shape[1:] != image.shape[1:3]:
+                raise InputError(
+                    f"mask: {len(mask)} of {mask.shape[2]}x{mask.shape[1]}, but there are {count} "
+                    f"images of {width}x{height}"
+                )
         manage = comfy.model_management
         net = model.model
         # What a forward takes, about; where that isn't there, restore streams in what is.
@@ -146,6 +150,7 @@ class GLSGNRestore:
                 keep_colour=keep_colour,
                 progress=progress,
             )
+            check_finite(result, net)
             result = result[0].permute(1, 2, 0).clamp(0, 1)
             restored.append(torch.cat([result, one[..., 3:]], dim=-1))
         return (torch.stack(restored),)

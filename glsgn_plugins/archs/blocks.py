@@ -7,7 +7,8 @@ kernel sizes, widths, activation, skip connections and resampling are our choice
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 
 import torch
@@ -124,6 +125,19 @@ class PatchNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.weight.numel()}, pooled={self.pooled}, momentum={self.momentum}"
+
+
+@contextmanager
+def keep_averages(norms: Sequence[PatchNorm]) -> Iterator[None]:
+    """No running averages of these are updated for the time."""
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
 
 
 class SpatialAttention(nn.Module):

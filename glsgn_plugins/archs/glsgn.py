@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from glsgn_plugins.archs.blocks import SCALES, GlobalPathway, LocalPathway, shrink
+from glsgn_plugins.archs.blocks import (
+    SCALES,
+    GlobalPathway,
+    LocalPathway,
+    PatchNorm,
+    keep_averages,
+    shrink,
+)
 from glsgn_plugins.archs.fusion import LaplacianFusion, SumFusion
 from glsgn_plugins.archs.patches import WHOLE, Grid
 from glsgn_plugins.errors import InputError, unknown_name
@@ -294,7 +302,14 @@ class GLSGN(nn.Module):
     def _run(self, pathway: nn.Module, *args: Any) -> Any:
         """Run a pathway, and where asked for, recompute its activations in the backward pass."""
         if self.training and self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(pathway, *args, use_reentrant=False)
+            norms = [module for module in pathway.modules() if isinstance(module, PatchNorm)]
+            if not norms:
+                return checkpoint(pathway, *args, use_reentrant=False)
+
+            def contexts() -> tuple[Any, Any]:
+                return nullcontext(), keep_averages(norms)  # seen twice, averaged once
+
+            return checkpoint(pathway, *args, use_reentrant=False, context_fn=contexts)
         return pathway(*args)
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from glsgn_plugins.basicsr.output_images import input_paths, picture_names, save_picture
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.inference import restore
+from glsgn_plugins.inference import check_finite, restore
 
 
 class _Share(Subset[Any]):
@@ -134,13 +134,13 @@ class TiledSRModel(SRModel):
 
     def _check_output(self, source: str) -> None:
         """A picture that isn't finite would be saved as a black one."""
-        if self.output.isfinite().all():
-            return
-        message = f"{source}: the network's output is not finite"
-        if self.is_train:  # whose losses are checked; the next image may be another matter
-            get_root_logger().error(message)
-        else:
-            raise InputError(f"{message}; its weights may be spoilt: take an earlier checkpoint")
+        try:
+            check_finite(self.output, self.net_g)
+        except InputError as error:
+            if not self.is_train:
+                raise InputError(f"{source}: {error}") from None
+            # Its losses are checked, and the next image may be another matter.
+            get_root_logger().error(f"{source}: {error}")
 
     def dist_validation(
         self, dataloader: DataLoader[Any], current_iter: int, tb_logger: Any, save_img: bool

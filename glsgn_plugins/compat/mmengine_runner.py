@@ -100,7 +100,8 @@ def fitted(model: Any, checkpoint: Any, source: str) -> Any:
     states = states_of(checkpoint, next(iter(wanted)))
     for state in states:
         if _holds(state.weights, wanted):
-            _warn(state.weights, record, generator, source)
+            noted = record_in(state.metadata, source) or record
+            _warn(state.weights, noted, generator, source)
             return {**checkpoint, "state_dict": of_generator(state.weights)}
     kind = type(generator).__name__
     if not states:
@@ -109,7 +110,7 @@ def fitted(model: Any, checkpoint: Any, source: str) -> Any:
             f"{source}: no weights of {kind}, which model.generator is; its keys begin with "
             f"{', '.join(map(str, keys[:3])) or 'nothing'}"
         )
-    weights, place = states[0]
+    weights, place, _ = states[0]
     if isinstance(generator, GLSGN):
         check_fits(
             Found(weights, options_of(weights, source), place), wanted, source, "model.generator"

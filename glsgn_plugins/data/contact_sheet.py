@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from glsgn_plugins.data.crops import center_crop
 from glsgn_plugins.data.layouts import Pair, read_pair
+from glsgn_plugins.degradations.light import to_bytes
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.atomic import atomic_write
 
@@ -58,18 +59,14 @@ def _row(pair: Pair, crop_gt: bool) -> NDArray[np.uint8]:
     return np.hstack(columns)
 
 
-def _eight_bits(image: NDArray[Any]) -> NDArray[np.uint8]:
-    return image if image.dtype == np.uint8 else (image // 257).astype(np.uint8)
-
-
 def _shown(image: NDArray[Any]) -> NDArray[np.uint8]:
     width = max(1, round(image.shape[1] * HEIGHT / image.shape[0]))
     small = cv2.resize(image, (width, HEIGHT), interpolation=cv2.INTER_AREA)
-    return _eight_bits(np.asarray(small))
+    return to_bytes(np.asarray(small))
 
 
 def _detail(image: NDArray[Any]) -> NDArray[np.uint8]:
-    part = _eight_bits(center_crop(image, (HEIGHT, HEIGHT)))
+    part = to_bytes(center_crop(image, (HEIGHT, HEIGHT)))
     below, right = HEIGHT - part.shape[0], HEIGHT - part.shape[1]
     padded = cv2.copyMakeBorder(
         part, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(255, 255, 255)

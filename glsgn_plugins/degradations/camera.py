@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins.degradations.light import STRIP_ROWS, Image, decode, encode
+from glsgn_plugins.degradations.light import STRIP_ROWS, Image, decode, encode, to_bytes
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw
 
 NOISE = ("grey", "coloured", "correlated")
@@ -149,8 +149,8 @@ def _sharpened(image: Image, share: float) -> Image:
 
 def _compressed(image: Image, quality: int) -> Image:
     """Through a JPEG, which has 8 bits; images of 16 bits keep their type."""
-    eight = image if image.dtype == np.uint8 else (image // 257).astype(np.uint8)
-    _, content = cv2.imencode(".jpg", eight[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    eight = to_bytes(image)[..., ::-1]
+    _, content = cv2.imencode(".jpg", eight, [cv2.IMWRITE_JPEG_QUALITY, quality])
     found = np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR))[..., ::-1]
     if image.dtype == np.uint8:
         return np.ascontiguousarray(found)

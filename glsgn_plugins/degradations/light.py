@@ -105,6 +105,13 @@ def in_display(image: Image, change: Callable[[Light, slice], Light]) -> Image:
     return out
 
 
+def to_bytes(image: Image) -> NDArray[np.uint8]:
+    """A photograph of 8 or 16 bits with 8, rounded."""
+    if image.dtype == np.uint8:
+        return image
+    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
 def check_image(image: Image) -> None:
     """Raise ``InputError`` unless the image is ``(H, W, 3)`` of 8 or 16 bits."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):

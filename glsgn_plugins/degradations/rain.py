@@ -24,6 +24,14 @@ FWHM = 2 * np.sqrt(2 * np.log(2))
 """Full width at half maximum of a Gaussian, in standard deviations."""
 STEEPEST = 80
 """Degrees from upright that streaks may lean, either way; beyond that few cross a frame."""
+STREAK_BOUNDS = {
+    "layers": (1, 50),
+    "angle": (-STEEPEST, STEEPEST),
+    "length": (0, 1),
+    "width": (0, 0.1),
+    "defocus": (0, 0.1),
+}
+"""What fields of either rain may be; sizes are shares of the height, and no pixels."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +219,7 @@ class Rain(RangedModel):
 
     COUNTS = frozenset({"layers"})
     FRACTIONS = frozenset({"opacity", "veil", "radiance"})
-    BOUNDS: ClassVar = {"angle": (-STEEPEST, STEEPEST)}
+    BOUNDS: ClassVar = {**STREAK_BOUNDS, "density": (0, 20000)}
 
     def sample(self, rng: np.random.Generator) -> RainParameters:
         """Draw one rain."""

@@ -191,7 +191,7 @@ class RealHaze(RangedModel):
 
     COUNTS = frozenset({"cells"})
     FRACTIONS = frozenset({"airlight", "glow", "near", "horizon", "uneven", "roughness"})
-    BOUNDS: ClassVar = {"warmth": (-1, 1), "redder": (-1, 1)}
+    BOUNDS: ClassVar = {"warmth": (-1, 1), "redder": (-1, 1), "cells": (1, 64)}
     SHARES = frozenset({"display"})
 
     def sample(self, rng: np.random.Generator) -> RealHazeParameters:

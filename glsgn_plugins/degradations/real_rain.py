@@ -35,7 +35,7 @@ from glsgn_plugins.degradations.light import (
     in_light,
 )
 from glsgn_plugins.degradations.place import Place, smooth_field
-from glsgn_plugins.degradations.rain import STEEPEST, RainLayer
+from glsgn_plugins.degradations.rain import STREAK_BOUNDS, RainLayer
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw, draw_count
 from glsgn_plugins.degradations.real_haze import RealHaze, RealHazeParameters
 from glsgn_plugins.degradations.streaks import streaks
@@ -214,7 +214,7 @@ class RealRain(RangedModel):
 
     COUNTS = frozenset({"layers"})
     FRACTIONS = frozenset({"cover", "opacity", "gusts", "mist", "radiance", "around"})
-    BOUNDS: ClassVar = {"angle": (-STEEPEST, STEEPEST)}
+    BOUNDS: ClassVar = {**STREAK_BOUNDS, "cover": (0, 10)}
     SHARES = frozenset({"soft", "veiled", "near", "splashing"})
 
     def sample(self, rng: np.random.Generator) -> RealRainParameters:

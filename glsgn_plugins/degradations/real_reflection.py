@@ -28,7 +28,7 @@ from glsgn_plugins.degradations.light import (
 )
 from glsgn_plugins.degradations.place import Place
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw
-from glsgn_plugins.degradations.reflection import ReflectionParameters
+from glsgn_plugins.degradations.reflection import GLASS_BOUNDS, ReflectionParameters
 from glsgn_plugins.errors import InputError
 
 INDEX = 1.5
@@ -196,7 +196,12 @@ class RealReflection(RangedModel):
     FRACTIONS = frozenset(
         {"transmission", "strength", "ghost_decay", "variation", "vignette", "zoom"}
     )
-    BOUNDS: ClassVar = {"white": (-8, 8), "lamps": (1, np.inf), "incidence": (0, 85)}
+    BOUNDS: ClassVar = {
+        **GLASS_BOUNDS,
+        "white": (-8, 8),
+        "lamps": (1, np.inf),
+        "incidence": (0, 85),
+    }
 
     def sample(self, rng: np.random.Generator) -> RealReflectionParameters:
         """Draw one reflection."""

@@ -9,7 +9,7 @@ frame as at 1080p.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -21,6 +21,10 @@ from glsgn_plugins.errors import InputError
 
 LAMP_AREA = 0.03
 """White share of a photograph from which on what is white was hardly brighter than that."""
+
+
+GLASS_BOUNDS = {"defocus": (0, 0.1), "ghost_offset": (0, 0.5)}
+"""What fields of either reflection may be, shares of the shorter side, and no pixels."""
 
 
 @dataclass(frozen=True)
@@ -240,6 +244,7 @@ class Reflection(RangedModel):
     FRACTIONS = frozenset(
         {"transmission", "strength", "ghost_decay", "variation", "vignette", "zoom"}
     )
+    BOUNDS: ClassVar = GLASS_BOUNDS
 
     def sample(self, rng: np.random.Generator) -> ReflectionParameters:
         """Draw one reflection."""

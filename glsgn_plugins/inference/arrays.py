@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.inference.restoring import restore
+from glsgn_plugins.inference.restoring import check_finite, restore
 
 ROWS = 512
 """Rows that are converted at once."""
@@ -32,17 +32,20 @@ def restore_array(
         mask: ``(H, W)``, floating point in [0, 1]: where the change is wanted.
 
     Returns:
-        The restored image, an array of the same shape and type; whole numbers are rounded and
-        clipped, floating point is neither.
+        The restored image, an array of the same type and, unless the network enlarges, shape;
+        whole numbers are rounded and clipped, floating point is neither.
 
     Raises:
-        InputError: The array is another, an option can't be used, or what the network gives for
-            whole numbers is not finite.
+        InputError: The array is another or has values that aren't finite, an option can't be used,
+            or what the network gives for whole numbers is not finite.
     """
     if array.ndim != 3 or array.shape[2] != 3:
         raise InputError(f"expected an array (H, W, 3), RGB; got shape {array.shape}")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # as some readers give them
     image = _tensor(array)
-    weight = None if mask is None else torch.from_numpy(np.array(mask))
+    weight = None
+    if mask is not None:
+        weight = torch.from_numpy(np.array(mask, mask.dtype.newbyteorder("=")))
     restored = restore(net, image.permute(2, 0, 1)[None], tile, mask=weight, **options)
     restored = restored[0].permute(1, 2, 0)
     del image
@@ -53,19 +56,10 @@ def restore_array(
             return array.copy()
         return values if mask is None else np.where(mask[..., None] == 0, array, values)
     # A strip at a time: at 16K each copy in floating point has more than a gigabyte.
-    result = np.empty(array.shape, array.dtype)
+    result = np.empty(restored.shape, array.dtype)
     for top in range(0, len(result), ROWS):
         strip = restored[top : top + ROWS]
-        if not strip.isfinite().all():
-            broken = any(not value.isfinite().all() for value in net.state_dict().values())
-            raise InputError(
-                "the network's output is not finite: "
-                + (
-                    "its weights aren't, train them anew or take an earlier checkpoint"
-                    if broken
-                    else "its numbers grow beyond what they can hold, try it without amp"
-                )
-            )
+        check_finite(strip, net)
         strip = strip.clamp(0, 1) * float(np.iinfo(array.dtype).max)
         result[top : top + ROWS] = strip.round_().numpy()
     return result
@@ -77,5 +71,9 @@ def _tensor(array: np.ndarray) -> Tensor:
     if array.dtype == np.uint16:
         return torch.from_numpy(array.astype(np.float32)).div_(65535)
     if np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all():  # one such pixel would be carried over all of the image
+            raise InputError(
+                "the array has values that are not finite; replace them, by np.nan_to_num say"
+            )
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     raise InputError(f"expected uint8, uint16 or floating point, got {array.dtype}")

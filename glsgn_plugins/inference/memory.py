@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from glsgn_plugins.inference.tiled import weights_dtype
+
 UNKNOWN = 2 * 2**30
 """Bytes that are taken to be free where a system doesn't tell."""
 
@@ -103,11 +105,14 @@ def bytes_per_pixel(
         size: Its rows and columns; the part has as many at the most.
         device: Where the network is.
     """
+    shape = (1, channels, *(min(PROBES[-1], length) for length in size))
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     for side in PROBES:
         rows, cols = (min(side, length) for length in size)
+        part = noise[..., :rows, :cols].contiguous().to(device, weights_dtype(net))
         try:
             with LargestMap() as largest:
-                net(torch.rand(1, channels, rows, cols, device=device))
+                net(part)
         except (RuntimeError, ValueError, AssertionError):
             # Some want more pixels than that. If it is for another reason, so will the image be.
             continue

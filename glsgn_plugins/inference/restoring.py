@@ -19,7 +19,7 @@ from glsgn_plugins.inference.reduced import check_long_side, reduced_size, resto
 from glsgn_plugins.inference.steps import NotFollowedError
 from glsgn_plugins.inference.stream import ALIGN, restore_streamed
 from glsgn_plugins.inference.strength import blend, check_mask, check_strength
-from glsgn_plugins.inference.tiled import as_float, restore_tiled
+from glsgn_plugins.inference.tiled import as_float, restore_tiled, run_network, weights_dtype
 
 is_compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # torch 2.3 and later
 
@@ -96,7 +96,7 @@ def _by_strips(net: nn.Module, device: torch.device) -> GLSGN | None:
     found = _glsgn(net)
     if device.type != "cpu" or found is None or hasattr(net, "_orig_mod"):
         return None
-    if torch.jit.is_tracing() or is_compiling() or watched(found):
+    if torch.jit.is_tracing() or is_compiling() or watched(net):
         return None
     return found
 
@@ -128,6 +128,21 @@ def check_tile(tile: object) -> None:
         raise InputError(f"tile: {tile}, but a tile has at least one pixel")
     if isinstance(tile, str) and tile not in MODES:
         raise unknown_name("tile", tile, (*MODES, "a number of pixels"))
+
+
+def check_finite(restored: Tensor, net: nn.Module) -> None:
+    """InputError where a network's output isn't finite, which would be shown as black; says why."""
+    if restored.isfinite().all():
+        return
+    broken = any(not value.isfinite().all() for value in net.state_dict().values())
+    raise InputError(
+        "the network's output is not finite: "
+        + (
+            "its weights aren't, train them anew or take an earlier checkpoint"
+            if broken
+            else "its numbers grow beyond what they can hold, try it without amp"
+        )
+    )
 
 
 def check_overlap(overlap: object, tile: object, name: str = "overlap") -> None:
@@ -197,8 +212,9 @@ def restore(
     """Restore images of any size on the device of a network.
 
     Args:
-        net: Any network from images to images of the same size, or of a whole multiple of it. It is
-            put into eval mode for the time.
+        net: Any network from images to images of the same size, or of a whole multiple of it, in
+            any floating-point type. It is put into eval mode for the time; threads may share one
+            that is in eval mode already.
         image: ``(N, 3, H, W)``, RGB in [0, 1] in floating point, or uint8 up to 255; on any device:
             what is needed of it is moved as it is needed.
         tile: How to go about it.
@@ -235,6 +251,10 @@ def restore(
         InputError: An argument can't be used, it says which; or memory ran out, and there is no
             smaller way, or none is to be tried.
     """
+    if not isinstance(image, Tensor):
+        raise InputError(
+            f"expected images as a tensor, got {type(image).__name__}; restore_array takes arrays"
+        )
     if image.ndim != 4 or not (image.is_floating_point() or image.dtype == torch.uint8):
         raise InputError(
             "expected images (N, 3, H, W), RGB, in floating point in [0, 1] or uint8; got "
@@ -341,10 +361,12 @@ def _restore_whole(
             return restore_streamed(
                 glsgn, image, memory=unlimited, strip=STRIP, device=device, progress=progress
             )
-    moved = as_float(image.to(device))
-    if _glsgn(net) is not None:  # others may not take it
+    if _glsgn(net) is None:
+        restored = run_network(net, image, device)
+    else:  # which changes nothing in place, and takes what others may not take
+        moved = as_float(image.to(device)).to(weights_dtype(net))
         moved = moved.contiguous(memory_format=torch.channels_last)
-    restored = net(moved).to(image.device, torch.float32)
+        restored = net(moved).to(image.device, torch.float32)
     progress(1.0)
     return restored
 

@@ -348,9 +348,9 @@ def steps_of(net: GLSGN) -> list[Step]:
                 compute, seen = _convolution(layer), {"reach": reach_of(layer)}
             elif isinstance(layer, nn.PixelShuffle):
                 compute, seen = _called(layer), {"up": layer.upscale_factor}
-            elif isinstance(layer, PatchNorm):
-                compute = _called(layer)
-            elif isinstance(layer, POINTWISE_LAYERS) and not getattr(layer, "inplace", False):
+            elif isinstance(layer, PatchNorm) or (
+                isinstance(layer, POINTWISE_LAYERS) and not getattr(layer, "inplace", False)
+            ):
                 compute = _called(layer)
             else:
                 raise NotFollowedError(net, target)

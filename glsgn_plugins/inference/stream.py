@@ -28,7 +28,7 @@ from glsgn_plugins.archs.glsgn import (
     padded_size,
 )
 from glsgn_plugins.inference.steps import ALIGN, Step, steps_of
-from glsgn_plugins.inference.tiled import as_float
+from glsgn_plugins.inference.tiled import as_float, weights_dtype
 
 Progress = Callable[[float], None]
 """Told from time to time which share of the work is done, up to 1."""
@@ -103,7 +103,10 @@ def restore_streamed(
     steps = steps_of(net)
     found = layout(steps, cols, memory, strip)
     output = torch.empty(
-        image.shape, device=image.device, memory_format=torch.channels_last
+        image.shape,
+        dtype=torch.float32,
+        device=image.device,
+        memory_format=torch.channels_last,
     )  # as strips come, and as arrays and files want it
     starts = range(0, width, found.band)
     for k in range(len(image)):
@@ -112,7 +115,10 @@ def restore_streamed(
             first = max(left - found.halo, 0)
             last = cols if right == width else min(right + found.halo, cols)
             written = 0
-            for part in _strips(steps, image[k : k + 1], (first, last), rows, found.strip, device):
+            bounds = (first, last)
+            for part in _strips(
+                steps, image[k : k + 1], bounds, rows, found.strip, device, weights_dtype(net)
+            ):
                 part = part[:, :, : height - written, left - first : right - first]
                 output[k : k + 1, :, written : written + part.shape[2], left:right] = part
                 written += part.shape[2]
@@ -128,6 +134,7 @@ def _strips(
     rows: int,
     strip: int,
     device: torch.device,
+    dtype: torch.dtype,
 ) -> Iterator[Tensor]:
     """Restored strips of some columns of an image, from the top; ``rows`` of them in all."""
     source, restored = steps[0], steps[-1]
@@ -137,7 +144,7 @@ def _strips(
     while restored.made < rows:
         if seen < rows:
             part = _part(_part(image, 2, seen, min(seen + strip, rows)), 3, *columns)
-            part = as_float(part.to(device))
+            part = as_float(part.to(device)).to(dtype)
             source.add(part.contiguous(memory_format=torch.channels_last))
         seen += strip
         first = restored.made

@@ -44,6 +44,40 @@ def as_float(x: Tensor) -> Tensor:
     return x / 255 if x.dtype == torch.uint8 else x.float()
 
 
+def weights_dtype(net: nn.Module) -> torch.dtype:
+    """The type of numbers that a network works in: its weights'."""
+    return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+
+
+def run_network(net: nn.Module, image: Tensor, device: torch.device) -> Tensor:
+    """One forward of any network.
+
+    Args:
+        net: On ``device``.
+        image: ``(N, C, H, W)``, float or uint8, on any device. The network gets a copy, of its
+            weights' type, as it may change it in place.
+        device: Where to compute.
+
+    Returns:
+        What it gives, float32, on the device of ``image``.
+
+    Raises:
+        InputError: It gives something else than images.
+    """
+    if image.dtype == torch.uint8:
+        given = as_float(image.to(device)).to(weights_dtype(net))
+    else:
+        given = image.to(device, weights_dtype(net), copy=True)
+    restored = net(given.contiguous())
+    if not isinstance(restored, Tensor) or restored.ndim != 4:
+        what = f"shape {tuple(restored.shape)}" if isinstance(restored, Tensor) else ""
+        raise InputError(
+            f"{type(net).__name__} gives {what or f'a {type(restored).__name__}'}, expected images "
+            "(N, C, H, W); wrap it in a module that gives these alone"
+        )
+    return restored.to(image.device, torch.float32)
+
+
 @torch.no_grad()
 def restore_tiled(
     net: nn.Module,
@@ -83,11 +117,11 @@ def restore_tiled(
     for i, top in enumerate(rows):
         for j, left in enumerate(cols):
             part = image[:, :, top : top + tile_size[0], left : left + tile_size[1]]
-            restored = net(as_float(part.to(device)).contiguous()).to(image.device, torch.float32)
+            restored = run_network(net, part, device)
             if output is None or strip is None:
                 scale = _scale(tile_size, restored)
                 shape = *restored.shape[:2], height * scale, width * scale
-                output = torch.empty(shape, device=image.device)
+                output = restored.new_empty(shape)
                 strip = output.new_empty(*shape[:2], tile_size[0] * scale, width * scale)
             before = (cols[j - 1] + tile_size[1] if j else left) * scale
             trust = overlap // 4 * scale if j else 0

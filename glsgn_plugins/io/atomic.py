@@ -92,6 +92,8 @@ def write_error(path: Path, error: OSError | RuntimeError) -> InputError:
         errno.ENOSPC: "free some space and run it again: it goes on where it stopped",
         errno.EDQUOT: "free some of your quota and run it again: it goes on where it stopped",
         errno.ENAMETOOLONG: "give it a shorter name",
+        errno.ENOENT: "make its folder, or give another",
+        **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "give a folder that is yours"),
     }.get(getattr(error, "errno", 0), "is the disk full? Check the folder")
     reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
     return InputError(f"{path}: can't be written ({reason}); {advice}")

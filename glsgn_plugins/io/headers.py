@@ -48,6 +48,7 @@ class Header:
         plain: How the samples lie: one beside the other, grey rising from black. TIFF has others.
         lossless: Of WebP.
         colour: Of PNG: the content of chunks by which colours are told.
+        texts: Of PNG: kind and content of chunks that hold text, but for XMP.
         left_out: What the file holds beside its picture, that is not read.
         end: Of JPEG: where its end marker stands in the file.
         turned_at: Of TIFF: where the orientation stands in the file, or 0.
@@ -66,6 +67,7 @@ class Header:
     plain: bool = True
     lossless: bool = True
     colour: Colour = field(default_factory=dict)
+    texts: tuple[tuple[bytes, bytes], ...] = ()
     left_out: str = ""
     end: int = 0
     turned_at: int = 0
@@ -262,10 +264,16 @@ COLOURS = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
 """PNG's chunks that tell colours; each goes before those behind it."""
 
 
+TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+XMP_TEXT = b"XML:com.adobe.xmp\0"
+"""How a PNG's text begins that holds XMP."""
+
+
 def _png(file: BinaryIO, size: int) -> Header:
     at = 8
     kinds: set[bytes] = set()
     colour: Colour = {}
+    texts: list[tuple[bytes, bytes]] = []
     frames, orientation = 1, 1
     first = b""
     while True:
@@ -287,6 +295,8 @@ def _png(file: BinaryIO, size: int) -> Header:
             orientation = exif_orientation(content.removeprefix(b"Exif\0\0")) or 1
         elif kind in COLOURS:
             colour[kind] = content
+        elif kind in TEXTS and not content.startswith(XMP_TEXT):
+            texts.append((kind, content))
         kinds.add(kind)
         at += 12 + length
         if kind == b"IEND":
@@ -301,7 +311,11 @@ def _png(file: BinaryIO, size: int) -> Header:
     if colour_type in (4, 6) or b"tRNS" in kinds:
         channels += " with transparency"
     bits = 8 if colour_type == 3 else bits
-    return Header("PNG", height, width, channels, bits, frames, orientation, colour=colour)
+    return Header(
+        *("PNG", height, width, channels, bits, frames, orientation),
+        colour=colour,
+        texts=tuple(texts),
+    )
 
 
 # --- WebP ----------------------------------------------------------------------------------------

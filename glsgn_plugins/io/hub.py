@@ -70,14 +70,17 @@ def _published() -> Any:
 def _write(net: GLSGN, folder: Path) -> None:
     from glsgn_plugins.io.weights import write_weights  # which knows networks
 
-    target = folder / FILE
-    if target.exists():
-        raise InputError(f"{target} exists; remove it or give another folder")
-    write_weights(net.state_dict(), target, options=net.options)
+    write_weights(net.state_dict(), folder / FILE, options=net.options)
 
 
 def save(net: GLSGN, folder: Path, **options: Any) -> Any:
     """As of :meth:`~glsgn_plugins.archs.glsgn.GLSGN.save_pretrained`."""
+    # Before the mixin, which begins by removing config.json.
+    target = Path(folder) / FILE
+    if target.exists():
+        raise InputError(f"{target} exists; remove it or give another folder")
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise InputError(f"{folder}: expected a folder, which may be new; this is a file")
     return _published()(net).save_pretrained(folder, config=net.options, **options)
 
 

@@ -55,6 +55,9 @@ LAYOUT = frozenset(
 )
 """Fields of an image that say how it was stored, and are no metadata."""
 
+PNG_TEXT = "png-comment"
+"""Likewise of a PNG's texts, which libvips takes for UTF-8: they are carried byte for byte."""
+
 GAIN_MAP = "gainmap"
 """How the names of fields begin that hold an Ultra HDR picture's, from libvips 8.18 on."""
 
@@ -235,11 +238,11 @@ def check_target(path: Path, photograph: Photograph) -> list[str]:
             f"{', '.join(DEEP)}"
         )
     left_out = [header.left_out] if header.left_out else []
-    if any(name.startswith(GAIN_MAP) for name in photograph.header.get_fields()):
-        # It says how much brighter an HDR screen shows each place of the picture as it was.
-        left_out.append("the gain map of an HDR picture")
     if photograph.light is not None:
         return left_out
+    if any(name.startswith(GAIN_MAP) for name in _names(photograph.header)):
+        # It says how much brighter an HDR screen shows each place of the picture as it was.
+        left_out.append("the gain map of an HDR picture")
     deep = photograph.pixels.dtype == np.uint16
     if deep and suffix not in DEEP and not (suffix in UPRIGHT and _holds(suffix, header)):
         raise InputError(f"{path}: the image has 16 bits, which {', '.join(DEEP)} hold")
@@ -270,6 +273,8 @@ def check_target(path: Path, photograph: Photograph) -> list[str]:
             f"{path}: {suffix} can't hold the ICC profile of {'grey ' * photograph.grey}pictures "
             "such as this, and colours would change; give .png or .tif"
         )
+    if header.texts and suffix != ".png":
+        left_out.append("the PNG's texts")
     return left_out + lost
 
 
@@ -324,12 +329,20 @@ def image_of(pixels: np.ndarray, grey: bool = False) -> Any:
     return image.copy(interpretation=kinds[pixels.dtype == np.uint16])
 
 
+def _names(image: Any) -> list[str]:
+    """Names of what libvips read beside the pixels."""
+    try:
+        return list(image.get_fields())
+    except UnicodeDecodeError:  # a PNG's text has one in Latin-1
+        return [name for name in (*METADATA, "orientation") if image.get_typeof(name)]
+
+
 def _with_metadata(data: np.ndarray, photograph: Photograph) -> Any:
     """An image of libvips' with everything of a photograph but its pixels."""
     pyvips, fields = vips(), photograph.header
     image = image_of(data, photograph.grey).copy(xres=fields.xres, yres=fields.yres)
-    for name in fields.get_fields():
-        if name not in LAYOUT and not name.startswith(GAIN_MAP):
+    for name in _names(fields):
+        if name not in LAYOUT and not name.startswith((GAIN_MAP, PNG_TEXT)):
             image.set_type(fields.get_typeof(name), name, fields.get(name))
     if photograph.exif is not None:
         image.set_type(pyvips.GValue.blob_type, "exif-data", photograph.exif)
@@ -376,7 +389,7 @@ def write(path: Path, photograph: Photograph, pixels: np.ndarray) -> None:
             if suffix in TIFF and photograph.exif is not None:
                 exif.into_tiff(file, photograph.exif)
             if suffix == ".png":
-                add_chunks(file, photograph.about.colour)
+                add_chunks(file, photograph.about)
     except vips().Error as error:
         raise InputError(f"{path}: can't be written ({reason_of(error)})") from None
     except OSError as error:

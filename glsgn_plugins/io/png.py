@@ -1,4 +1,4 @@
-"""PNG's own ways to tell colours: chunks such as cICP and gAMA, which libvips leaves out."""
+"""What libvips leaves out of a PNG or changes: chunks that tell colours, as cICP, and texts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from zlib import crc32
 
 from glsgn_plugins.io import profiles
-from glsgn_plugins.io.headers import Colour, read_header
+from glsgn_plugins.io.headers import Colour, Header, read_header
 
 SRGB_CICP = bytes((1, 13, 0, 1))
 SRGB_GAMMA = 45455
@@ -34,13 +34,13 @@ def is_srgb(colour: Colour) -> bool:
     return abs(gamma - SRGB_GAMMA) <= 100 and profiles.are_srgb(primaries)
 
 
-def add_chunks(file: Path, colour: Colour) -> None:
-    """Put chunks that tell colours into a PNG, behind its header."""
+def add_chunks(file: Path, header: Header) -> None:
+    """Put chunks that tell colours, and texts, of another PNG into one, behind its header."""
     there = read_header(file).colour
+    colours = [(k, v) for k, v in header.colour.items() if k not in there and k != b"iCCP"]
     missing = b"".join(
         struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc32(kind + content))
-        for kind, content in colour.items()
-        if kind not in there and kind != b"iCCP"
+        for kind, content in (*colours, *header.texts)
     )
     if not missing:
         return

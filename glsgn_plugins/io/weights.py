@@ -83,8 +83,9 @@ def read_weights(path: Path | str) -> Found:
     else:
         content = read_checkpoint(path, mmengine_globals(_History))
         states = states_of(content, ANCHOR)
-    record = record_of(path, content)
     state = states[0] if states else _inside(path, content)
+    # Of several networks in a file, each has its own.
+    record = record_in(state.metadata, path) or record_of(path, content)
     if not all(isinstance(value, Tensor) for value in state.weights.values()):
         raise InputError(f"{path}: {state.place} holds more than tensors; expected {KNOWN}")
     return Found(dict(state.weights), _recorded(state.weights, path, record), state.place)
@@ -100,7 +101,8 @@ def _recorded(
     if record is None:
         LOGGER.warning(
             "%s: no record of its network, which is taken for one whose convolutions are padded "
-            "with zeros; weights of before 0.2 repeat borders (padding_mode: replicate)",
+            "with zeros (weights of before 0.2 repeat borders, padding_mode: replicate) and that "
+            "restores images at their own size (long_side: None)",
             source,
         )
     return options
@@ -112,10 +114,12 @@ class State(NamedTuple):
     Attributes:
         weights: Without what trainers put before the keys.
         place: Where in the file it was.
+        metadata: What torch noted beside it, of the network's own modules.
     """
 
     weights: Weights
     place: str
+    metadata: Any = None
 
 
 def states_of(checkpoint: Any, anchor: str, name: str = "the state dict") -> list[State]:
@@ -163,7 +167,9 @@ def states_of(checkpoint: Any, anchor: str, name: str = "the state dict") -> lis
                 rank = {"state_dict": 0, "ema_state_dict": 2}.get(place[0] if place else "", 1)
                 said += " (averaged by EMAHook)" if rank == 0 else ""
             said = f"{prefix[:-1]} in {said}" if prefix else said
-            found.append((rank, State(weights, said)))
+            noted = getattr(state, "_metadata", None)
+            noted = noted.get(prefix[:-1]) if isinstance(noted, Mapping) else None
+            found.append((rank, State(weights, said, noted)))
     return [state for _, state in sorted(found, key=lambda one: one[0])]
 
 

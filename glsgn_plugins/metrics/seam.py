@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from glsgn_plugins.errors import unknown_name
+from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.metrics.image_order import Image, to_hwc
 
 SEAM_FIGURES = ("gradient", "residual")
@@ -55,13 +55,26 @@ def calculate_seam(
 
     Returns:
         The figure, lower is better.
+
+    Raises:
+        InputError: The shapes differ, there is no border, or no such figure.
     """
     if figure not in SEAM_FIGURES:
         raise unknown_name("calculate_seam figure", figure, SEAM_FIGURES)
+    if img.shape != img2.shape or img.ndim != 3:
+        raise InputError(
+            f"calculate_seam: expected two images (H, W, C) of one shape, got {img.shape} and "
+            f"{img2.shape}"
+        )
     restored, truth = (to_hwc(image, 0, input_order) for image in (img, img2))
     rows, cols = (
         _borders(length, cells, m) for length, cells, m in zip(restored.shape, grid, multiple)
     )
+    if not rows and not cols:
+        raise InputError(
+            f"calculate_seam: grid {tuple(grid)} has no border in an image of "
+            f"{restored.shape[1]}x{restored.shape[0]}; use a finer one, or leave the metric out"
+        )
     if figure == "gradient":
         seen = _border_over_rest(restored, rows, cols)
         return seen / (_border_over_rest(truth, rows, cols) + 1e-12)

@@ -9,7 +9,7 @@ from mmagic.registry import MODELS
 from torch import Tensor
 
 from glsgn_plugins.errors import InputError, unknown_name
-from glsgn_plugins.inference import check_overlap, check_strength, check_tile, restore
+from glsgn_plugins.inference import check_finite, check_overlap, check_strength, check_tile, restore
 
 TEST_CFG = ("tile", "tile_overlap", "strength")
 
@@ -64,9 +64,6 @@ class TiledEditModel(BaseEditModel):
                 overlap=self._option("tile_overlap", None),
                 steady=True,
             )
-        if not self.training and isinstance(restored, Tensor) and not restored.isfinite().all():
-            raise InputError(
-                "the network's output is not finite; its weights may be spoilt: take an earlier "
-                "checkpoint"
-            )
+        if not self.training and isinstance(restored, Tensor):
+            check_finite(restored, self.generator)
         return restored

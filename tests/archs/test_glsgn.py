@@ -264,8 +264,10 @@ def test_images_of_a_batch_do_not_touch_each_other():
         torch.testing.assert_close(net(x)[1:2], net(x[1:2]), atol=1e-6, rtol=1e-5)
 
 
-def test_checkpointing_changes_neither_output_nor_gradients():
-    nets = [trained_like(GLSGN(**TINY, checkpointing=on)).train() for on in (False, True)]
+@pytest.mark.parametrize("norm", ["none", "pooled"])
+def test_checkpointing_changes_neither_output_nor_gradients(norm):
+    options = {**TINY, "patch_norm": norm}
+    nets = [trained_like(GLSGN(**options, checkpointing=on)).train() for on in (False, True)]
     nets[1].load_state_dict(nets[0].state_dict())
     x = torch.rand(2, 3, 64, 64)
     outs = [net(x) for net in nets]
@@ -274,6 +276,7 @@ def test_checkpointing_changes_neither_output_nor_gradients():
         out.square().mean().backward()
     for one, two in zip(nets[0].parameters(), nets[1].parameters()):
         torch.testing.assert_close(one.grad, two.grad)
+        torch.testing.assert_close(one, two)  # the running averages among them
 
 
 def test_bfloat16_autocast_stays_near_float32():

@@ -4,9 +4,11 @@ import os
 import pickle
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import time
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -102,6 +104,40 @@ def test_orientation_is_kept_and_the_network_sees_upright_pictures(orientation, 
     upright = pyvips.Image.new_from_file(str(path)).autorot().numpy()
     assert np.array_equal(photographs.read(path).pixels, upright)
     assert near(stored.autorot().numpy(), in_its_colours(weights, path))
+
+
+def chunks(path):
+    """Kind and content of a PNG's."""
+    content, at = path.read_bytes(), 8
+    while at < len(content):
+        length, kind = struct.unpack(">I4s", content[at : at + 8])
+        yield kind, content[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+def test_texts_of_a_png_are_kept_byte_for_byte(weights, tmp_path, capsys):
+    """libvips takes Latin-1 for UTF-8, and a keyword in it stopped the whole folder."""
+    texts = [
+        (b"tEXt", "Author\0Jürgen Müller".encode("latin-1")),
+        (b"tEXt", "Résumé\0x".encode("latin-1")),
+        (b"iTXt", b"Title\0\0\0de\0\0" + "Fluß".encode()),
+        (b"zTXt", b"Comment\0\0" + zlib.compress(b"long" * 40)),
+    ]
+    plain = save(tmp_path / "plain.png", picture()).read_bytes()
+    added = b"".join(
+        struct.pack(">I", len(text)) + kind + text + struct.pack(">I", zlib.crc32(kind + text))
+        for kind, text in texts
+    )
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(plain[:33] + added + plain[33:])
+    (tmp_path / "in/b.png").write_bytes(plain)
+    assert command(tmp_path / "in", tmp_path / "out", "--weights", weights) == 0
+    held = [one for one in chunks(tmp_path / "out/a.png") if one[0] in (b"tEXt", b"iTXt", b"zTXt")]
+    assert held == texts
+    assert (tmp_path / "out/b.png").exists()
+    capsys.readouterr()
+    assert command(tmp_path / "in/a.png", tmp_path / "a.tif", "--weights", weights) == 0
+    assert "leaves out the PNG's texts" in capsys.readouterr().err
 
 
 def test_arrays_keep_their_type(weights):

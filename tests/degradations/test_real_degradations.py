@@ -191,6 +191,13 @@ def test_input_and_truth_share_all_of_a_camera_but_jpeg(coffee):
     assert 0.5 < np.abs(lq.astype(int) - coffee).mean() < 10
 
 
+def test_jpeg_of_16_bits_is_no_darker_than_its_truth(coffee):
+    fine = deep(coffee) // 3  # values between those of 8 bits
+    lq, gt = CameraParameters(jpeg=95).pair(fine, fine)
+    assert lq.dtype == np.uint16
+    assert abs(lq.mean(dtype=np.float64) - gt.mean(dtype=np.float64)) < 0.1 * 257
+
+
 def test_cameras_are_drawn_within_their_ranges_and_most_are_gentle():
     rng = np.random.default_rng(0)
     drawn = [Camera().sample(rng) for _ in range(2000)]

@@ -4,6 +4,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from networks import TINY, trained_like
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from glsgn_plugins import GLSGN, InputError, restore
+from glsgn_plugins import GLSGN, InputError, restore, restore_array
 from glsgn_plugins.archs.blocks import ResidualBlock
 from glsgn_plugins.archs.glsgn import PAPER_GRIDS
 from glsgn_plugins.inference import plan
@@ -310,6 +311,74 @@ def test_threads_restore_at_once_beside_other_networks(net):
             done.result()
 
 
+class Halving(nn.Module):
+    """In place, as some networks have their first activation."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x):
+        return x.mul_(self.scale)
+
+
+@pytest.mark.parametrize("tile", ["whole", 64])
+def test_images_are_left_alone_by_a_network_that_works_in_place(tile):
+    image = torch.full((1, 3, 32, 40), 0.8)
+    restored = restore(Halving(), image, tile, strength=0.5)
+    torch.testing.assert_close(restored, torch.full_like(image, 0.6))
+    assert (image == 0.8).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_networks_of_any_floating_point_type(net, dtype):
+    image = torch.rand(1, 3, 64, 80)
+    expected = restore(net, image)
+    converted = deepcopy(net).to(dtype)
+    tolerance = 0.1 if dtype == torch.bfloat16 else 1e-5
+    for tile in ("whole", "stream"):
+        restored = restore(converted, image.to(dtype), tile)
+        assert restored.dtype == torch.float32
+        torch.testing.assert_close(restored, expected, atol=tolerance, rtol=0)
+    wide = restore(Halving().to(dtype), image, 48)
+    torch.testing.assert_close(wide, image / 2, atol=tolerance, rtol=0)
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
+@pytest.mark.parametrize("tile", ["whole", 32])
+def test_a_network_that_gives_more_than_images_is_named(tile):
+    with pytest.raises(InputError, match="Pair gives a tuple, expected images"):
+        restore(Pair(), torch.rand(1, 3, 40, 40), tile)
+
+
+def test_planning_leaves_the_random_numbers_alone():
+    network, image = Sharpen(), torch.rand(1, 3, 40, 40)
+    state = torch.get_rng_state()
+    restore(network, image, "auto")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_arrays_of_a_network_that_enlarges(dtype):
+    array = np.full((20, 24, 3), 3, dtype)
+    restored = restore_array(nn.Upsample(scale_factor=2), array)
+    assert restored.dtype == dtype
+    assert np.array_equal(restored, np.full((40, 48, 3), 3))
+
+
+def test_arrays_of_either_byte_order_and_none_that_is_not_finite():
+    array = np.arange(32 * 40 * 3, dtype=">u2").reshape(32, 40, 3)
+    assert np.array_equal(restore_array(nn.Identity(), array), array)
+    values = np.zeros((32, 40, 3), np.float32)
+    values[3, 4, 1] = np.nan
+    with pytest.raises(InputError, match="values that are not finite"):
+        restore_array(nn.Identity(), values)
+
+
 def test_a_trained_networks_modes_are_left_as_they_were():
     net = GLSGN(**TINY, return_pathways=True).train()
     net.fusion.eval()
@@ -524,6 +593,7 @@ def test_other_errors_of_a_network_are_not_taken_for_memory():
         ({"amp": "float16"}, "amp: 'float16' does not exist"),
         ({"image": torch.zeros(1, 3, 8, 8, dtype=torch.int64)}, "floating point"),
         ({"image": torch.zeros(3, 8, 8)}, r"\(N, 3, H, W\)"),
+        ({"image": np.zeros((1, 3, 8, 8))}, "got ndarray; restore_array takes arrays"),
     ],
 )
 def test_what_cannot_be_is_named(change, message):

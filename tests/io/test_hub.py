@@ -55,8 +55,12 @@ def test_a_folder_gives_the_network_back(net, tmp_path):
 
 def test_what_is_there_is_not_written_over(net, tmp_path):
     net.save_pretrained(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(InputError, match=r"model\.safetensors exists"):
         net.save_pretrained(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with pytest.raises(InputError, match="expected a folder"):
+        net.save_pretrained(tmp_path / "README.md")
 
 
 def test_shipped_weights_by_name():

@@ -73,6 +73,16 @@ def test_weights_without_a_record_are_taken_with_a_warning(tmp_path, caplog):
     assert "no record of its network" in caplog.text
 
 
+def test_each_network_of_a_file_has_its_own_record(tmp_path):
+    teacher = GLSGN(**TINY, long_side=320)
+    net = GLSGN(**TINY, padding_mode="replicate", long_side=640)
+    torch.save(
+        {"teacher": {"net": teacher.state_dict()}, "params_ema": net.state_dict()},
+        tmp_path / "w.pth",
+    )
+    assert read_glsgn(tmp_path / "w.pth").options == net.options
+
+
 def test_converting_keeps_the_record(tmp_path):
     net = GLSGN(**TINY, fusion="sum", padding_mode="replicate")
     torch.save({"params": net.state_dict()}, tmp_path / "w.pth")

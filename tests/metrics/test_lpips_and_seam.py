@@ -156,6 +156,13 @@ def test_borders_are_those_of_the_padded_image(clean):
     assert calculate_seam(stepped, tall) > calculate_seam(moved, tall)
 
 
+def test_images_without_a_border_or_of_two_sizes_are_named(clean):
+    with pytest.raises(InputError, match=r"grid \(1, 1\) has no border"):
+        calculate_seam(clean, clean, grid=(1, 1))
+    with pytest.raises(InputError, match="of one shape, got"):
+        calculate_seam(clean, clean[1:])
+
+
 def test_unknown_figures_and_orders_are_named(clean):
     with pytest.raises(InputError, match="Did you mean 'gradient'"):
         calculate_seam(clean, clean, figure="gradients")
