@@ -13,18 +13,12 @@ from torch import Tensor, nn
 
 from glsgn_plugins.archs.blocks import GlobalPathway, LocalPathway, ResidualBlock, near_zero_
 from glsgn_plugins.archs.glsgn import GLSGN, PAPER_GRIDS
-from glsgn_plugins.compat import patch_basicsr
-
-patch_basicsr()
 
 WIDTHS, BLOCKS = (8, 12, 16, 16), (1, 1, 1)
 """Half of ``glsgn_s``: a quarter of its multiply-adds, so that the same time sees more crops."""
 TASKS = ("rain", "haze", "reflection")
 SCENE = 256
 """Longer side of the scenes that some variants of the global pathway see, in training and after."""
-
-SCALES = (1.0, 0.5, 0.25)
-"""Sizes at which real pairs are restored: full, half, quarter."""
 
 
 # --- the variants ---------------------------------------------------------------------------------
@@ -287,6 +281,3 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         TASKS,
     ),
 }
-
-
-# --- data -----------------------------------------------------------------------------------------

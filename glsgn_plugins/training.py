@@ -21,7 +21,7 @@ from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference.tiled import as_float
 
 
-class Spoilt(NamedTuple):
+class NonFiniteStep(NamedTuple):
     """The first step whose loss or gradient was not finite.
 
     Attributes:
@@ -73,15 +73,15 @@ class FiniteWatch:
                 self._note = torch.where(self._good, note, self._note)
                 self._good = self._good & finite
 
-    def read(self) -> Spoilt | None:
+    def read(self) -> NonFiniteStep | None:
         """What was noted; the one place that waits for the device."""
         if self._note is None or self._good is None:
             return None
         *values, step, good = torch.cat([self._note, self._good.float()[None]]).tolist()
-        return None if good else Spoilt(int(step), dict(zip(self._names, values)))
+        return None if good else NonFiniteStep(int(step), dict(zip(self._names, values)))
 
 
-def move_weights(averages: list[Tensor], weights: list[Tensor], decay: float) -> None:
+def update_averages(averages: list[Tensor], weights: list[Tensor], decay: float) -> None:
     """``average = decay * average + (1 - decay) * weight``, of all tensors in a few kernels."""
     with torch.no_grad():
         torch._foreach_mul_(averages, decay)
@@ -111,7 +111,7 @@ FUSED = ("Adam", "AdamW", "SGD")
 """Optimisers of torch that update all weights in one kernel on a GPU."""
 
 
-def fastest(kind: type[torch.optim.Optimizer], options: Mapping[str, Any], device: str) -> Any:
+def with_fused(kind: type[torch.optim.Optimizer], options: Mapping[str, Any], device: str) -> Any:
     """Options of an optimiser with ``fused``, where torch has it for the device.
 
     A fused optimiser also leaves out a step that the scaler of float16 finds overflown without the
@@ -192,7 +192,7 @@ def compile_forward(net: nn.Module, backend: str | None) -> None:
 
 
 @contextmanager
-def as_it_is(net: nn.Module) -> Iterator[None]:
+def uncompiled(net: nn.Module) -> Iterator[None]:
     """The network without what :func:`compile_forward` made of it, which is of one size of crop."""
     compiled = getattr(net, "_compiled_call_impl", None)
     net._compiled_call_impl = None

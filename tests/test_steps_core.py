@@ -14,12 +14,12 @@ from glsgn_plugins.inference import restore, restoring
 from glsgn_plugins.losses import GLSGNLoss, loss_terms
 from glsgn_plugins.training import (
     FiniteWatch,
-    as_it_is,
     compile_forward,
     compiler,
-    fastest,
-    move_weights,
     to_device,
+    uncompiled,
+    update_averages,
+    with_fused,
 )
 
 TORCH_2_1 = release(torch.__version__) < (2, 2)
@@ -140,7 +140,7 @@ def test_average_optimiser_and_checks_take_few_operations():
     note = FiniteWatch()
     terms = {"l_pix": torch.zeros((), device=META), "l_g": torch.zeros((), device=META)}
     with watched() as watch:
-        move_weights(averages, [p.data for p in weights], 0.999)
+        update_averages(averages, [p.data for p in weights], 0.999)
     assert watch.counts["_foreach_mul_"] == watch.counts["_foreach_add_"] == 1
     with watched() as watch:
         for step in (1, 2, 3):
@@ -168,15 +168,6 @@ def test_the_first_spoilt_step_is_told():
         note.see(step, {"l_pix": torch.tensor(0.5)}, torch.tensor(float("inf")))
     assert note.read() == (7, {"l_pix": 0.5})
     assert note.read().bad == []
-
-
-def test_averages_are_those_of_basicsr():
-    torch.manual_seed(0)
-    averages = [torch.rand(3, 5), torch.rand(7)]
-    weights = [torch.rand(3, 5), torch.rand(7)]
-    wanted = [a.clone().mul_(0.9).add_(w, alpha=1 - 0.9) for a, w in zip(averages, weights)]
-    move_weights(averages, weights, 0.9)
-    assert all(torch.equal(a, w) for a, w in zip(averages, wanted))
 
 
 # --- CUDA, of whose tensors torch can make believe: what backward needs a card for is left out ----
@@ -252,7 +243,7 @@ def test_the_scaled_step_of_a_fused_optimiser_is_never_read(cuda, kind):
     net = on(cuda, GLSGN, **TINY)
     weights = list(net.parameters())
     made = getattr(torch.optim, kind)
-    optimizer = made(weights, **fastest(made, {"lr": 1e-3}, "cuda"))
+    optimizer = made(weights, **with_fused(made, {"lr": 1e-3}, "cuda"))
     scaler = torch.amp.GradScaler("cuda")
     for _ in range(2):  # the first makes the optimiser's state
         for weight in weights:
@@ -269,10 +260,10 @@ def test_the_scaled_step_of_a_fused_optimiser_is_never_read(cuda, kind):
 
 def test_what_is_asked_of_an_optimiser_decides():
     adamw = torch.optim.AdamW
-    assert fastest(adamw, {"lr": 1}, "cuda") == {"lr": 1, "fused": True}
-    assert fastest(adamw, {"lr": 1}, "cpu") == {"lr": 1}
-    assert fastest(adamw, {"foreach": True}, "cuda") == {"foreach": True}
-    assert fastest(torch.optim.RMSprop, {}, "cuda") == {}
+    assert with_fused(adamw, {"lr": 1}, "cuda") == {"lr": 1, "fused": True}
+    assert with_fused(adamw, {"lr": 1}, "cpu") == {"lr": 1}
+    assert with_fused(adamw, {"foreach": True}, "cuda") == {"foreach": True}
+    assert with_fused(torch.optim.RMSprop, {}, "cuda") == {}
 
 
 # --- torch.compile --------------------------------------------------------------------------------
@@ -292,7 +283,7 @@ def test_compiles_to_one_graph_with_the_same_gradients():
     for a, b in zip(plain, compiled):
         assert (a - b).abs().max() <= 1e-3 * a.abs().max() + 1e-7
     assert list(net.state_dict()) == names
-    with as_it_is(net):  # another size, which isn't compiled for
+    with uncompiled(net):  # another size, which isn't compiled for
         restore(net, torch.rand(1, 3, 40, 52))
         net.eval()(torch.rand(1, 3, 40, 52))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1

@@ -20,13 +20,13 @@ from glsgn_plugins.inference import AMP_TYPES
 from glsgn_plugins.losses import loss_terms
 from glsgn_plugins.training import (
     FiniteWatch,
-    as_it_is,
     average_statistics,
     compile_forward,
     compiler,
-    fastest,
-    move_weights,
     to_device,
+    uncompiled,
+    update_averages,
+    with_fused,
 )
 
 
@@ -125,7 +125,7 @@ class GLSGNModel(TiledSRModel):
 
     def test(self) -> None:
         """As of ``TiledSRModel``."""
-        with as_it_is(self.get_bare_model(self.net_g)):
+        with uncompiled(self.get_bare_model(self.net_g)):
             super().test()
 
     def get_optimizer(
@@ -133,13 +133,13 @@ class GLSGNModel(TiledSRModel):
     ) -> torch.optim.Optimizer:
         """Any optimiser of ``torch.optim`` by name, where BasicSR has Adam alone."""
         kind = getattr(torch.optim, optim_type)
-        return kind(params, lr, **fastest(kind, kwargs, self.device.type))
+        return kind(params, lr, **with_fused(kind, kwargs, self.device.type))
 
     def model_ema(self, decay: float = 0.999) -> None:
         """As BasicSR's, of all weights at once."""
         weights = dict(self.get_bare_model(self.net_g).named_parameters())
         averages = dict(self.net_g_ema.named_parameters())
-        move_weights(
+        update_averages(
             [average.data for average in averages.values()],
             [weights[name].data for name in averages],
             decay,

@@ -1,4 +1,4 @@
-"""A mend for BasicSR's training step, which waits for the device at each loss and each batch."""
+"""A patch for BasicSR's training step, which waits for the device at each loss and each batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mend for MMEngine's training step, which waits for the device at each scalar it logs."""
+"""A patch for MMEngine's training step, which waits for the device at each scalar it logs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ MOST = 20_000
 """Scalars that wait to be read, at the most: where nothing is logged, they aren't kept for ever."""
 
 _waiting: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Message hubs of trainings with our models or network, whose scalars wait to be read."""
+
 _stopping: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Message hubs of trainings with our models or network, and those which stop."""
+"""Those of them that stop at a loss that isn't finite."""
 
 
 class Pending(NamedTuple):

@@ -1,4 +1,4 @@
-"""A mend for both frameworks' slurm launcher: ranks by slurm's environment variables alone."""
+"""A patch for both frameworks' slurm launcher: ranks by slurm's environment variables alone."""
 
 from __future__ import annotations
 

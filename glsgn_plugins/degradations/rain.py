@@ -24,7 +24,7 @@ FWHM = 2 * np.sqrt(2 * np.log(2))
 """Full width at half maximum of a Gaussian, in standard deviations."""
 STEEPEST = 80
 """Degrees from upright that streaks may lean, either way; beyond that few cross a frame."""
-STREAK_BOUNDS = {
+STREAK_BOUNDS: dict[str, tuple[float, float]] = {
     "layers": (1, 50),
     "angle": (-STEEPEST, STEEPEST),
     "length": (0, 1),

@@ -23,7 +23,7 @@ LAMP_AREA = 0.03
 """White share of a photograph from which on what is white was hardly brighter than that."""
 
 
-GLASS_BOUNDS = {"defocus": (0, 0.1), "ghost_offset": (0, 0.5)}
+GLASS_BOUNDS: dict[str, tuple[float, float]] = {"defocus": (0, 0.1), "ghost_offset": (0, 0.5)}
 """What fields of either reflection may be, shares of the shorter side, and no pixels."""
 
 

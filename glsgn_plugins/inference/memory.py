@@ -74,13 +74,11 @@ class LargestMap(TorchDispatchMode):
 
     Attributes:
         bytes: Its size.
-        elements: Its number of elements.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.bytes = 0
-        self.elements = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -88,7 +86,6 @@ class LargestMap(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         for value in out if isinstance(out, (tuple, list)) else [out]:
             if isinstance(value, torch.Tensor):
-                self.elements = max(self.elements, value.numel())
                 self.bytes = max(self.bytes, value.numel() * value.element_size())
         return out
 

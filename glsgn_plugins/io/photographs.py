@@ -64,6 +64,9 @@ GAIN_MAP = "gainmap"
 SIDES = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383, ".avif": 16384}
 """The largest height and width that a format holds."""
 
+COMPARED = 1200
+"""Pixels of either picture's width in a comparison, at the most."""
+
 METADATA = {
     "icc-profile-data": "ICC profile",
     "exif-data": "EXIF",
@@ -419,14 +422,14 @@ def _save(image: Any, file: Path, **options: Any) -> None:
         file.write_bytes(image.write_to_buffer(file.suffix, **options))
 
 
-def compare(path: Path, before: np.ndarray, after: np.ndarray, width: int = 2400) -> None:
-    """Write both beside each other, each made smaller to half of ``width`` pixels at most."""
+def compare(path: Path, before: np.ndarray, after: np.ndarray) -> None:
+    """Write both beside each other, each at most :data:`COMPARED` pixels wide."""
     pyvips = vips()
     sides = []
     for pixels in (before, after):
         image = image_of(pixels).colourspace("srgb")
         # JPEG holds 65535 rows.
-        sides.append(image.resize(min(1, width / 2 / image.width, 2**15 / image.height)))
+        sides.append(image.resize(min(1, COMPARED / image.width, 2**15 / image.height)))
     joined = sides[0].join(sides[1], "horizontal", shim=8, background=[255])
     try:
         with atomic_write_into(path.parent) as scratch:

@@ -13,7 +13,7 @@ from glsgn_plugins.compat.mmengine_waiting import let_wait, stop_unless_finite
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.losses import loss_terms
 from glsgn_plugins.mmagic.tiled_model import TiledEditModel
-from glsgn_plugins.training import as_it_is, average_statistics, compile_forward, compiler
+from glsgn_plugins.training import average_statistics, compile_forward, compiler, uncompiled
 
 
 @MODELS.register_module()
@@ -66,7 +66,7 @@ class GLSGNRestorer(TiledEditModel):
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         if self.training:
             return super().forward_tensor(inputs, data_samples, **kwargs)
-        with as_it_is(self.generator):
+        with uncompiled(self.generator):
             return super().forward_tensor(inputs, data_samples, **kwargs)
 
     def forward_train(

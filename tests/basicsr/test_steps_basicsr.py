@@ -7,19 +7,21 @@ from contextlib import ExitStack
 import pytest
 import torch
 from device import META, WaitsError, host_is_free_in, watched
+from torch import nn
 
 from glsgn_plugins import compat
 
 if compat.installed("basicsr") is None:
     pytest.skip("basicsr is not in this stack", allow_module_level=True)
 
-import glsgn_plugins.basicsr  # noqa: F401, I001  # mends first, and registers
+import glsgn_plugins.basicsr  # noqa: F401, I001  # patches first, and registers
 
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 
 from glsgn_plugins.compat import basicsr_waiting
 from glsgn_plugins.errors import NonFiniteLossError
+from glsgn_plugins.training import update_averages
 
 OBJECTIVE = {
     "type": "GLSGNLoss",
@@ -242,3 +244,18 @@ def test_a_compiled_network_trains_and_validates(tmp_path):
     assert model.output.shape == model.lq.shape
     assert stats["unique_graphs"] == 1
     assert not any("_orig_mod" in name for name in model.net_g.state_dict())
+
+
+def test_averages_are_those_of_basicsr():
+    torch.manual_seed(0)
+    model = BaseModel({"num_gpu": 0, "is_train": True})
+    model.net_g, model.net_g_ema = (
+        nn.ParameterList([nn.Parameter(torch.rand(shape)) for shape in ((3, 5), (7,))])
+        for _ in range(2)
+    )
+    averages, weights = (
+        [value.detach().clone() for value in net] for net in (model.net_g_ema, model.net_g)
+    )
+    model.model_ema(0.9)
+    update_averages(averages, weights, 0.9)
+    assert all(torch.equal(a, w) for a, w in zip(averages, model.net_g_ema))

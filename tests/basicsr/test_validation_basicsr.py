@@ -10,7 +10,7 @@ from glsgn_plugins import compat
 if compat.installed("basicsr") is None:
     pytest.skip("basicsr is not in this stack", allow_module_level=True)
 
-import glsgn_plugins.basicsr  # noqa: F401, I001  # mends first, and registers
+import glsgn_plugins.basicsr  # noqa: F401, I001  # patches first, and registers
 
 from basicsr.data import build_dataset
 from basicsr.models import build_model

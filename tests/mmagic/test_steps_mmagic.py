@@ -12,7 +12,7 @@ from glsgn_plugins import compat
 if compat.installed("mmagic") is None:
     pytest.skip("mmagic is not in this stack", allow_module_level=True)
 
-import glsgn_plugins.mmagic  # noqa: F401, I001  # mends first, and registers
+import glsgn_plugins.mmagic  # noqa: F401, I001  # patches first, and registers
 
 from mmagic.registry import MODELS
 from mmagic.structures import DataSample
