@@ -70,6 +70,11 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> InputError:
     return InputError(f"{what}: '{name}' does not exist.{hint} Known: {shown}")
 
 
+def lacks_type(place: str, section: object) -> InputError:
+    """What to say of something that isn't a section of options with a ``type``."""
+    return InputError(f"{place}: expected a mapping with a 'type', found {section!r}")
+
+
 def wrong_type(place: str, value: Any, expected: str) -> InputError:
     """What to say of a value of another type.
 

@@ -8,7 +8,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from glsgn_plugins.errors import EXPONENT, InputError, nearest, unknown_name, wrong_type
+from glsgn_plugins.errors import (
+    EXPONENT,
+    InputError,
+    lacks_type,
+    nearest,
+    unknown_name,
+    wrong_type,
+)
 
 Options = dict[str, Any]
 
@@ -133,9 +140,7 @@ def _lacks(at: str, section: Any, loc: tuple[Any, ...], known: list[str]) -> Inp
     close = nearest(str(loc[-1]), others)
     hint = f"; is '{close}' meant for it?" if close else ""
     if loc[-1] == "type":
-        return InputError(
-            f"{at.removesuffix('.type')}: expected a mapping with a 'type', found {around!r}"
-        )
+        return lacks_type(at.removesuffix(".type"), around)
     return InputError(f"the options lack '{at}'{hint}")
 
 

@@ -14,7 +14,7 @@ from basicsr.utils.registry import (
 )
 
 from glsgn_plugins.basicsr.option_files import Options
-from glsgn_plugins.errors import InputError, unknown_name, wrong_type
+from glsgn_plugins.errors import InputError, lacks_type, unknown_name, wrong_type
 
 
 def registered(registry: Any, name: str) -> Any:
@@ -42,7 +42,7 @@ def check_types(opt: Options, train: bool) -> None:
     """Each ``type`` must be registered, and what stands beside it fit what it makes."""
     for place, section, registry in _typed_sections(opt, train):
         if not isinstance(section, dict) or not isinstance(section.get("type"), str):
-            raise InputError(f"{place}: expected a mapping with a 'type', found {section!r}")
+            raise lacks_type(place, section)
         made = registered(registry, section["type"])
         if made is None:
             raise unknown_name(f"{place}.type", section["type"], registry.keys())

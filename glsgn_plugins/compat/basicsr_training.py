@@ -19,6 +19,7 @@ import torch
 from glsgn_plugins.compat.patch import Patch, is_ours
 from glsgn_plugins.compat.schedules import (
     BY_VERSION,
+    begin_schedule,
     changed_entries,
     keep_implementation,
     settings_of,
@@ -158,9 +159,7 @@ def _patch_schedules() -> None:
             # A scheduler warns where its optimiser has made no step: these steps are past.
             warnings.simplefilter("ignore")
             for scheduler, schedule, count in zip(schedulers, asked, steps):
-                for key in scheduler.state_dict().keys() - schedule.keys():
-                    delattr(scheduler, key)  # of a schedule of another type
-                scheduler.load_state_dict(schedule)
+                begin_schedule(scheduler, schedule)
                 for _ in range(count):
                     scheduler.step()
         rates = ", ".join(f"{rate:.3e}" for rate in self.get_current_learning_rate())

@@ -15,6 +15,7 @@ from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.compat.patch import Patch, is_ours
 from glsgn_plugins.compat.schedules import (
     BY_VERSION,
+    begin_schedule,
     changed_entries,
     keep_implementation,
     settings_of,
@@ -272,9 +273,7 @@ def _replay(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the optimiser has made no step: these are past
         for scheduler, schedule in zip(schedulers, asked):
-            for key in scheduler.state_dict().keys() - schedule.keys():
-                delattr(scheduler, key)  # of a schedule of another type
-            scheduler.load_state_dict(schedule)
+            begin_schedule(scheduler, schedule)
         for by_epoch, count in ((False, runner.iter), (True, runner.epoch)):
             stepped = [
                 s for s in schedulers if s.by_epoch == by_epoch and not hasattr(s, "monitor")

@@ -26,6 +26,18 @@ def keep_implementation(optimizer: Any, saved: Mapping[str, Any]) -> None:
         before.update({key: group[key] for key in IMPLEMENTATION if key in group})
 
 
+def begin_schedule(scheduler: Any, schedule: Mapping[str, Any]) -> None:
+    """Bring a scheduler to its beginning, as it was built.
+
+    Args:
+        scheduler: One of torch's or of MMEngine's, of whatever a checkpoint has made of it.
+        schedule: Its state when it was built.
+    """
+    for key in scheduler.state_dict().keys() - schedule.keys():
+        delattr(scheduler, key)  # of a schedule of another type
+    scheduler.load_state_dict(schedule)
+
+
 def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
     """Of an optimiser's group, all but the parameters."""
     return {key: value for key, value in group.items() if key != "params"}

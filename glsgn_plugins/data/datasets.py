@@ -24,7 +24,7 @@ from glsgn_plugins.data.crops import Crops, Image, Window
 from glsgn_plugins.data.layouts import LAYOUTS, Pair, find_pairs, read_pair, unpaired
 from glsgn_plugins.data.sampling import SampleIndex, sample_rng
 from glsgn_plugins.data.synthesis import Synthesis
-from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.errors import InputError, lacks_type, unknown_name
 from glsgn_plugins.io.headers import read_header
 from glsgn_plugins.io.images import read_image, read_rows
 
@@ -357,7 +357,7 @@ class UHDMixedDataset(_Photographs):
 
     def _part(self, options: Mapping[str, Any], place: str) -> _Photographs:
         if not isinstance(options, Mapping) or "type" not in options:
-            raise InputError(f"{place}: expected a mapping with a 'type', got {options!r}")
+            raise lacks_type(place, options)
         own = dict(options)
         name = own.pop("type")
         if name not in PARTS:

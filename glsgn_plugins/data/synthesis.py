@@ -21,7 +21,7 @@ from glsgn_plugins.degradations import (
     Real,
 )
 from glsgn_plugins.degradations.depth import thumbnail
-from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.errors import InputError, lacks_type, unknown_name
 from glsgn_plugins.io.files import left_out, nfc_name, walk
 from glsgn_plugins.io.images import EXTENSIONS, image_files, read_image
 
@@ -148,7 +148,7 @@ def make_degradation(options: Mapping[str, Any]) -> Degradation:
         InputError: The type, the preset or a key doesn't exist, or a range isn't possible.
     """
     if not isinstance(options, Mapping) or "type" not in options:
-        raise InputError(f"degradation: expected a mapping with a 'type', found {options!r}")
+        raise lacks_type("degradation", options)
     own = dict(options)
     kind, preset = own.pop("type"), own.pop("preset", PRESETS[0])
     if kind not in DEGRADATIONS:

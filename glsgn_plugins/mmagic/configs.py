@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.data.datasets import check_whole
-from glsgn_plugins.errors import InputError, nearest, unknown_name, wrong_type
+from glsgn_plugins.errors import InputError, lacks_type, nearest, unknown_name, wrong_type
 from glsgn_plugins.mmagic.datasets import FromConfig
 from glsgn_plugins.mmagic.tiled_model import TiledEditModel
 from glsgn_plugins.schema import (
@@ -259,7 +259,7 @@ def _check_type(place: str, section: Any, registry: Any) -> None:
         return  # built already
     kind = section.get("type")
     if kind is None:
-        raise InputError(f"{place}: expected a mapping with a 'type', found {dict(section)!r}")
+        raise lacks_type(place, dict(section))
     if not isinstance(kind, str):
         return  # a class
     made = registry.get(kind.rpartition(".")[2]) or registry.get(kind)
