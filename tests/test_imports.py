@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from harness import run_code
 
 from glsgn_plugins import _renamed
 from glsgn_plugins.compat import installed
@@ -215,13 +216,7 @@ def test_importing_the_adapters_leaves_other_peoples_things_alone(tmp_path):
         "assert all(type(i) is int for i in sampler)\n"
         "assert type(next(iter(InfiniteSampler(data)))) is int\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
+    done = run_code(code, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -236,13 +231,7 @@ def test_without_pydantic_the_command_says_how_to_install_it(tmp_path):
         "assert main(['train', '-opt', 'options.yml']) == 2\n"
         "import glsgn_plugins.basicsr\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
+    done = run_code(code, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     said = done.stderr.splitlines()
     assert said == [

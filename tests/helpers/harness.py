@@ -46,6 +46,11 @@ def start_command(
     )
 
 
+def run_code(code: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run lines of Python in a process that has imported nothing yet."""
+    return start_command("python", "-c", code, cwd=cwd, **env)
+
+
 def deep(image: np.ndarray) -> np.ndarray:
     """An 8-bit image with 16 bits."""
     return image.astype(np.uint16) * 257
