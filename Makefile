@@ -20,9 +20,10 @@ demo: $(READY)
 demo-mmagic: $(READY)
 	$(BIN)/python -W ignore examples/demo_mmagic.py
 
-# Two processes of one thread each: most of the time is that of commands which start.
+# Two processes of one thread each, which take whole files in the order of tests/conftest.py.
+PYTEST := -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 test: $(READY) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -46,7 +47,7 @@ $(READY): pyproject.toml constraints.txt
 
 # The stack of labs that never upgraded: torch 2.1 and mmcv with its ops, compiled (15 minutes).
 test-period: $(PERIOD_READY)
-	OMP_NUM_THREADS=1 $(PERIOD)/bin/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PERIOD)/bin/python $(PYTEST)
 
 $(PERIOD_READY): pyproject.toml constraints-period.txt
 	$(PYTHON) -m venv $(PERIOD)
