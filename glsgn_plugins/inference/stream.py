@@ -102,6 +102,7 @@ def restore_streamed(
     rows, cols = padded_size((height, width), (ALIGN, ALIGN))
     steps = steps_of(net)
     found = layout(steps, cols, memory, strip)
+    dtype = weights_dtype(net)
     output = torch.empty(
         image.shape,
         dtype=torch.float32,
@@ -115,10 +116,8 @@ def restore_streamed(
             first = max(left - found.halo, 0)
             last = cols if right == width else min(right + found.halo, cols)
             written = 0
-            bounds = (first, last)
-            for part in _strips(
-                steps, image[k : k + 1], bounds, rows, found.strip, device, weights_dtype(net)
-            ):
+            one, columns = image[k : k + 1], (first, last)
+            for part in _strips(steps, one, columns, rows, found.strip, device, dtype):
                 part = part[:, :, : height - written, left - first : right - first]
                 output[k : k + 1, :, written : written + part.shape[2], left:right] = part
                 written += part.shape[2]

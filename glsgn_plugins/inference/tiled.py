@@ -70,10 +70,12 @@ def run_network(net: nn.Module, image: Tensor, device: torch.device) -> Tensor:
         given = image.to(device, weights_dtype(net), copy=True)
     restored = net(given.contiguous())
     if not isinstance(restored, Tensor) or restored.ndim != 4:
-        what = f"shape {tuple(restored.shape)}" if isinstance(restored, Tensor) else ""
+        given_back = f"a {type(restored).__name__}"
+        if isinstance(restored, Tensor):
+            given_back += f" of shape {tuple(restored.shape)}"
         raise InputError(
-            f"{type(net).__name__} gives {what or f'a {type(restored).__name__}'}, expected images "
-            "(N, C, H, W); wrap it in a module that gives these alone"
+            f"{type(net).__name__} gives {given_back}, expected images (N, C, H, W); wrap it in a "
+            "module that gives these alone"
         )
     return restored.to(image.device, torch.float32)
 
