@@ -9,8 +9,8 @@ from networks import TINY, trained_like
 from safetensors.torch import save_file
 
 from glsgn_plugins import GLSGN, InputError, glsgn_b, glsgn_s
-from glsgn_plugins.cli.export import EXPORTS
 from glsgn_plugins.cli.glsgn import main
+from glsgn_plugins.io.onnx import EXPORTS
 from glsgn_plugins.io.records import unlike
 from glsgn_plugins.io.weights import (
     glsgn_from,
