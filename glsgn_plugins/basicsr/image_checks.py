@@ -49,7 +49,7 @@ def check_files(place: str, dataset: Any, least: int = 1, bytes_by: str | None =
             _check_fits(place, path, usable_header(path, crop), least, bytes_by)
         return
     for pair in _progress(dataset.pairs, place):
-        headers, problem = read_headers(pair, crop, dataset.crop_gt)
+        headers, problem = read_headers(pair, crop)
         if problem:
             raise InputError(problem)
         for path, header in zip(pair, headers):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,11 +63,9 @@ def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: 
     from tqdm import tqdm
 
     from glsgn_plugins.data.checks import inspect_pairs
-    from glsgn_plugins.data.layouts import LAYOUTS
     from glsgn_plugins.data.shares import forget_notes, leave_notes, notes_of_all, stamp
     from glsgn_plugins.io.images import EXTENSIONS
 
-    crop_gt = layout is not None and LAYOUTS[layout].crop_gt
     what = f"layout {layout}, split {split}" if layout else f"{args.lq} with {args.gt}"
     print(f"{args.folder}: {len(pairing.pairs)} pairs ({what})")
     if others := left_out(walk(args.folder), EXTENSIONS):
@@ -75,11 +74,11 @@ def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: 
     notes = args.out or args.folder
     if not args.shard.whole:
         forget_notes(notes, args.shard)
-    looked = inspect_pairs(own, crop_gt, args.workers)
+    looked = inspect_pairs(own, args.workers)
     seen = list(tqdm(looked, desc="Checking", unit="pair", total=len(own)))
     if args.shard.whole:
         return _conclude(args, layout, split, pairing, seen)
-    lines = _cut(args, seen, pairing.pairs, crop_gt) if args.sub_images else {}
+    lines = _cut(args, seen, pairing.pairs) if args.sub_images else {}
     for problem in (line for one in seen for line in one.problems):
         print(f"  {problem}")
     run = {"split": split, "size": args.sub_images, "step": args.step}
@@ -97,7 +96,7 @@ def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: 
 
 
 def _cut(
-    args: argparse.Namespace, seen: list[PairReport], pairs: list[Pair], crop_gt: bool
+    args: argparse.Namespace, seen: list[PairReport], pairs: Sequence[Pair]
 ) -> dict[Pair, Lines]:
     """The names and shapes of each pair's sub-images, which are written."""
     from tqdm import tqdm
@@ -107,7 +106,7 @@ def _cut(
     right = [one for one in seen if not one.problems]
     step = args.step or max(1, args.sub_images // 2)
     stems = dict(zip(pairs, unique_stems(pairs)))
-    cut = sub_images(right, stems, args.out, args.sub_images, step, crop_gt)
+    cut = sub_images(right, stems, args.out, args.sub_images, step)
     made = tqdm(cut, desc="Cutting", unit="pair", total=len(right))
     return {one.pair: lines for one, lines in zip(right, made)}
 
@@ -125,7 +124,6 @@ def _conclude(
     ``lines`` are those of sub-images that shards have cut already.
     """
     from glsgn_plugins.data.checks import problems_across_pairs
-    from glsgn_plugins.data.layouts import LAYOUTS
 
     problems = [*pairing.problems(), *(line for one in seen for line in one.problems)]
     problems += problems_across_pairs(seen)
@@ -134,10 +132,9 @@ def _conclude(
     right = [one for one in seen if not one.problems]
     print(f"{len(right)} pairs are right, {len(problems)} problems")
     if right:
-        crop_gt = layout is not None and LAYOUTS[layout].crop_gt
         if args.sub_images and lines is None:
-            lines = _cut(args, seen, pairing.pairs, crop_gt)
-        _write(args, layout, split, right, lines or {}, crop_gt)
+            lines = _cut(args, seen, pairing.pairs)
+        _write(args, layout, split, right, lines or {})
     return 1 if problems else 0
 
 
@@ -147,7 +144,6 @@ def _write(
     split: str,
     right: list[PairReport],
     lines: dict[Pair, Lines],
-    crop_gt: bool,
 ) -> None:
     from tqdm import tqdm
 
@@ -174,7 +170,7 @@ def _write(
             write_meta_info(args.folder / name, shapes)
             _show("PairedImageDataset", pairs[0].lq.parent, pairs[0].gt.parent, args.folder / name)
     if args.lmdb:
-        whole = write_lmdb(pairs, args.out, crop_gt and not args.sub_images)
+        whole = write_lmdb(pairs, args.out)
         for _ in tqdm(whole, desc="Writing LMDB", unit="pair", total=len(pairs)):
             pass
         _show("PairedImageDataset", args.out / "lq.lmdb", args.out / "gt.lmdb", None)

@@ -26,16 +26,15 @@ def add_to(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the sheet."""
     from glsgn_plugins.data.contact_sheet import contact_sheet
-    from glsgn_plugins.data.layouts import LAYOUTS
 
     if args.out.suffix.lower() not in (".png", ".jpg"):
         raise InputError(f"--out {args.out}: expected a name that ends with .png or .jpg")
     if args.pairs < 1:
         raise InputError("--pairs: expected 1 or more")
-    layout, splits = find_set(args)
+    _, splits = find_set(args)
     pairs = [pair for pairing in splits.values() for pair in pairing.pairs]
     count = min(args.pairs, len(pairs))
     chosen = [pairs[k * len(pairs) // count] for k in range(count)]
-    contact_sheet(chosen, args.out, layout is not None and LAYOUTS[layout].crop_gt)
+    contact_sheet(chosen, args.out)
     print(f"{args.out}: {count} of {len(pairs)} pairs")
     return 0

@@ -43,13 +43,12 @@ def usable_header(path: Path, crop: int | None) -> Header:
     return header
 
 
-def read_headers(pair: Pair, crop: int | None, crop_gt: bool) -> tuple[list[Header], str | None]:
+def read_headers(pair: Pair, crop: int | None) -> tuple[list[Header], str | None]:
     """A pair's headers as far as they are right, and what is wrong.
 
     Args:
         pair: Its files.
         crop: What both must hold, in pixels; or ``None``.
-        crop_gt: The truth may be larger than the input.
     """
     headers: list[Header] = []
     for path in pair:
@@ -58,12 +57,8 @@ def read_headers(pair: Pair, crop: int | None, crop_gt: bool) -> tuple[list[Head
         except InputError as error:
             return headers, str(error)
     lq, gt = headers
-    fits = (gt.height, gt.width) == (lq.height, lq.width)
-    if crop_gt:
-        fits = gt.height >= lq.height and gt.width >= lq.width
-    if not fits:
-        said = f"{pair.lq}: {lq.size}, but its truth {pair.gt} has {gt.size}; they must match"
-        return headers, said
+    if not pair.fits((lq.height, lq.width), (gt.height, gt.width)):
+        return headers, str(pair.misfit(lq.size, gt.size))
     return headers, None
 
 
@@ -86,9 +81,9 @@ class PairReport:
     digests: tuple[bytes, ...] = ()
 
 
-def inspect_pair(pair: Pair, crop_gt: bool) -> PairReport:
+def inspect_pair(pair: Pair) -> PairReport:
     """Decode a pair and say what is wrong with it."""
-    headers, problem = read_headers(pair, None, crop_gt)
+    headers, problem = read_headers(pair, None)
     if problem:
         return PairReport(pair, (problem,), None)
     problems, thumbnails, digests, depths = [], [], [], []
@@ -124,10 +119,10 @@ def _thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(grey / max(float(np.linalg.norm(grey)), 1e-6), np.float32)
 
 
-def inspect_pairs(pairs: Sequence[Pair], crop_gt: bool, workers: int) -> Iterator[PairReport]:
+def inspect_pairs(pairs: Sequence[Pair], workers: int) -> Iterator[PairReport]:
     """:func:`inspect_pair` for every pair, in their order."""
     with ThreadPoolExecutor(workers) as pool:  # decoding leaves Python's lock
-        yield from pool.map(lambda pair: inspect_pair(pair, crop_gt), pairs)
+        yield from pool.map(inspect_pair, pairs)
 
 
 def problems_across_pairs(seen: Sequence[PairReport]) -> Iterator[str]:

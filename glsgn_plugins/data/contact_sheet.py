@@ -21,18 +21,17 @@ HEIGHT = 300
 CAPTION = 24
 
 
-def contact_sheet(pairs: Sequence[Pair], path: Path, crop_gt: bool) -> None:
+def contact_sheet(pairs: Sequence[Pair], path: Path) -> None:
     """Write a sheet with a row for each pair: input, truth, a detail of both.
 
     Args:
         pairs: At least one.
         path: PNG or JPEG.
-        crop_gt: Truths may be larger than their inputs, which show their middle.
 
     Raises:
         InputError: An image can't be read, or the sheet can't be written.
     """
-    rows = [_row(pair, crop_gt) for pair in pairs]
+    rows = [_row(pair) for pair in pairs]
     width = max(row.shape[1] for row in rows)
     sheet = np.vstack(
         [
@@ -49,8 +48,8 @@ def contact_sheet(pairs: Sequence[Pair], path: Path, crop_gt: bool) -> None:
     atomic_write(path, bytes(content))
 
 
-def _row(pair: Pair, crop_gt: bool) -> NDArray[np.uint8]:
-    lq, gt = read_pair(pair, crop_gt)
+def _row(pair: Pair) -> NDArray[np.uint8]:
+    lq, gt = read_pair(pair)
     columns: list[NDArray[np.uint8]] = []
     for label, image in (("input", _shown(lq)), ("truth", _shown(gt))):
         columns.append(_captioned(f"{label}: {pair.lq.name}" if not columns else label, image))

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from glsgn_plugins.data.crops import Crops, Image, Window
-from glsgn_plugins.data.layouts import LAYOUTS, Pair, find_pairs, read_pair, unpaired
+from glsgn_plugins.data.layouts import Pair, find_pairs, read_pair, unpaired
 from glsgn_plugins.data.sampling import SampleIndex, sample_rng
 from glsgn_plugins.data.synthesis import Synthesis
 from glsgn_plugins.errors import InputError, lacks_type, unknown_name
@@ -201,15 +201,14 @@ class UHDPairedDataset(_Photographs):
         if error and not skip_unpaired:
             raise error
         self.pairs = found.pairs
-        self.crop_gt = layout is not None and LAYOUTS[layout].crop_gt
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def _decode(self, index: int, streams: Sequence[np.random.Generator]) -> Parts:
         pair = self.pairs[index]
-        parts = None if self.crop_gt or self.crops.gt_size is None else self._rows(pair, streams)
-        return parts or Parts(pair, *read_pair(pair, self.crop_gt))
+        parts = None if pair.crop_gt or self.crops.gt_size is None else self._rows(pair, streams)
+        return parts or Parts(pair, *read_pair(pair))
 
     def _rows(self, pair: Pair, streams: Sequence[np.random.Generator]) -> Parts | None:
         """The rows that the samples show; ``None``, with nothing drawn, where that can't be.

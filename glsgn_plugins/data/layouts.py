@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glsgn_plugins.data.pairing import (
@@ -57,7 +57,8 @@ class Layout:
         for rule in self.splits[split]:
             found = rule.find(root)
             if found.pairs:
-                return found
+                pairs = (replace(pair, crop_gt=self.crop_gt) for pair in found.pairs)
+                return replace(found, pairs=tuple(pairs))
         tried = "; ".join(_shown(rule) for rule in self.splits[split])
         raise InputError(f"{root}: no pair of {what}, split '{split}'; expected {tried}")
 

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from glsgn_plugins.data.crops import Image, center_crop
 from glsgn_plugins.errors import InputError
@@ -15,19 +14,36 @@ from glsgn_plugins.io.files import nfc_name
 from glsgn_plugins.io.images import image_files, read_image
 
 
-class Pair(NamedTuple):
-    """An input and its truth; many inputs may share one truth."""
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two files: an input and its truth, by which it goes; many inputs may share one truth.
+
+    Attributes:
+        lq: The input.
+        gt: The truth.
+        crop_gt: The truth may be larger than the input, which shows its middle.
+    """
 
     lq: Path
     gt: Path
+    crop_gt: bool = False
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter((self.lq, self.gt))
+
+    def fits(self, lq: tuple[int, int], gt: tuple[int, int]) -> bool:
+        """Whether files of these rows and columns can be this pair."""
+        if self.crop_gt:
+            return gt[0] >= lq[0] and gt[1] >= lq[1]
+        return gt == lq
+
+    def misfit(self, lq: str, gt: str) -> InputError:
+        """What is said where they can't; ``lq`` and ``gt`` say their sizes."""
+        return InputError(f"{self.lq}: {lq}, but its truth {self.gt} has {gt}; they must match")
 
 
-def read_pair(pair: Pair, crop_gt: bool) -> tuple[Image, Image]:
+def read_pair(pair: Pair) -> tuple[Image, Image]:
     """Decode a pair.
-
-    Args:
-        pair: Its files.
-        crop_gt: The truth may be larger than the input, which shows its middle.
 
     Returns:
         Input and truth, ``(H, W, 3)`` of one size, RGB, uint8 or uint16 each.
@@ -36,14 +52,10 @@ def read_pair(pair: Pair, crop_gt: bool) -> tuple[Image, Image]:
         InputError: A file can't be used, or the sizes differ.
     """
     lq, gt = read_image(pair.lq), read_image(pair.gt)
-    if crop_gt:
-        gt = center_crop(gt, (lq.shape[0], lq.shape[1]))
-    if lq.shape != gt.shape:
-        raise InputError(
-            f"{pair.lq}: {lq.shape[1]}x{lq.shape[0]} pixels, but its truth {pair.gt} has "
-            f"{gt.shape[1]}x{gt.shape[0]}; they must match"
-        )
-    return lq, gt
+    size, other = ((image.shape[0], image.shape[1]) for image in (lq, gt))
+    if not pair.fits(size, other):
+        raise pair.misfit(f"{size[1]}x{size[0]} pixels", f"{other[1]}x{other[0]}")
+    return lq, center_crop(gt, size)
 
 
 @dataclass(frozen=True)
@@ -226,7 +238,8 @@ class TextList:
                 )
             if names:
                 # The paths of SPA-Data's lists begin with a slash.
-                named.append(Pair(*(_there(listing.parent, n.lstrip("/")) for n in names)))
+                lq, gt = (_there(listing.parent, name.lstrip("/")) for name in names)
+                named.append(Pair(lq, gt))
         return _listed(named, ())
 
 

@@ -48,7 +48,6 @@ def sub_images(
     out: Path,
     size: int,
     step: int,
-    crop_gt: bool,
 ) -> Iterator[list[tuple[str, Shape]]]:
     """Cut pairs into overlapping squares, ``out/lq`` and ``out/gt``.
 
@@ -61,7 +60,6 @@ def sub_images(
         out: A folder.
         size: Side of the squares, in pixels.
         step: From one to the next; the last of a row or column ends with the image.
-        crop_gt: Truths may be larger than their inputs, which show their middle.
 
     Yields:
         For each pair the names and shapes of its squares.
@@ -84,7 +82,7 @@ def sub_images(
         raise InputError(f"{foreign[0]}: no sub-image; use another folder for these")
     for one in seen:
         stem = stems[one.pair]
-        lq, gt = read_pair(one.pair, crop_gt)
+        lq, gt = read_pair(one.pair)
         height, width = lq.shape[:2]
         if min(height, width) < size:
             raise InputError(
@@ -137,7 +135,7 @@ def unique_stems(pairs: Sequence[Pair]) -> list[str]:
     return list(stems)
 
 
-def write_lmdb(pairs: Sequence[Pair], out: Path, crop_gt: bool) -> Iterator[None]:
+def write_lmdb(pairs: Sequence[Pair], out: Path) -> Iterator[None]:
     """Write ``out/lq.lmdb`` and ``out/gt.lmdb`` as BasicSR's ``io_backend: lmdb`` reads them.
 
     Each is whole under its name or not there.
@@ -145,7 +143,6 @@ def write_lmdb(pairs: Sequence[Pair], out: Path, crop_gt: bool) -> Iterator[None
     Args:
         pairs: All of them whole.
         out: A folder.
-        crop_gt: As of :func:`sub_images`.
 
     Yields:
         After each pair.
@@ -169,7 +166,7 @@ def write_lmdb(pairs: Sequence[Pair], out: Path, crop_gt: bool) -> Iterator[None
         stores = [lmdb.open(str(part), map_size=bound, sync=False) for part in parts]
         try:
             for pair, stem in zip(pairs, unique_stems(pairs)):
-                for store, listing, image in zip(stores, lines, read_pair(pair, crop_gt)):
+                for store, listing, image in zip(stores, lines, read_pair(pair)):
                     with store.begin(write=True) as transaction:
                         transaction.put(stem.encode("ascii"), png(image))
                     shape = ",".join(map(str, image.shape))
