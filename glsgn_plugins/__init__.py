@@ -9,7 +9,7 @@ from types import ModuleType
 from glsgn_plugins import _renamed
 from glsgn_plugins.archs.glsgn import GLSGN, PathwayOutputs, glsgn_b, glsgn_l, glsgn_s
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.inference import restore, restore_array
+from glsgn_plugins.inference import restore, restore_array, restore_file
 from glsgn_plugins.pretrained import list_pretrained, load_pretrained
 
 _renamed.install()
@@ -28,6 +28,7 @@ __all__ = [
     "load_pretrained",
     "restore",
     "restore_array",
+    "restore_file",
 ]
 
 

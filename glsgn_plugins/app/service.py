@@ -14,7 +14,7 @@ import torch
 
 from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.errors import InputError, unknown_name
-from glsgn_plugins.inference.colour import colours_of, restore_photograph
+from glsgn_plugins.inference.files import restore_file
 from glsgn_plugins.io import formats, photographs
 from glsgn_plugins.io.headers import Header, check_header
 from glsgn_plugins.io.pretrained import OPTIONS
@@ -143,31 +143,22 @@ class Service:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         said: list[str] = []
         try:
-            photograph = photographs.read(path)
-            colours = colours_of(photograph, path)
             target = folder / formats.written_as(Path(path.name))
-            left_out = photographs.check_target(target, photograph)
-            if left_out and strength:
-                said.append(f"leaves out {', '.join(left_out)}")
-            restored = restore_photograph(
+            done = restore_file(
                 self._nets[task],
-                photograph,
-                colours,
+                path,
+                target,
                 strength=strength,
                 keep_colour=keep_colour,
                 progress=progress,
-                say=said.append,
+                say=lambda message: said.append(message.removeprefix(f"{target}: ")),
             )
-            if strength == 0 and formats.same_format(path, target):
-                shutil.copyfile(path, target)  # JPEG, encoded anew, would differ
-            else:
-                photographs.write(target, photograph, restored)
             shown = []
             # In a folder of their own: an upload may have these names.
             (folder / "shown").mkdir()
-            for name, pixels in (("before", photograph.pixels), ("after", restored)):
+            for name, pixels in zip(("before", "after"), done.shown(), strict=True):
                 shown.append(folder / "shown" / f"{name}.jpg")
-                _preview(shown[-1], pixels if colours is None else colours.to_srgb(pixels))
+                _preview(shown[-1], pixels)
         except InputError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise _by_name(error, path) from None

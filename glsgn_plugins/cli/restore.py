@@ -27,11 +27,10 @@ from glsgn_plugins.inference import (
     check_region,
     check_strength,
     check_tile,
-    region_mask,
 )
-from glsgn_plugins.inference.colour import colours_of, restore_photograph
+from glsgn_plugins.inference.colour import colours_of
+from glsgn_plugins.inference.files import RestoredFile, restore_file
 from glsgn_plugins.io import formats, photographs
-from glsgn_plugins.io.atomic import atomic_write
 from glsgn_plugins.io.files import NOT_READ, left_out, walk
 from glsgn_plugins.io.headers import check_header
 from glsgn_plugins.io.pretrained import OPTIONS
@@ -239,18 +238,6 @@ def _files(argument: str, output: Path) -> Iterator[tuple[Path, Path]]:
         print(f"glsgn restore: {argument}: {one}", file=sys.stderr)
 
 
-def _where(
-    mask: np.ndarray | None, region: list[int] | None, size: tuple[int, ...]
-) -> np.ndarray | None:
-    """Where one image is to change: in the mask, and in the region."""
-    if region is None:
-        return mask
-    inside = region_mask(region, size).numpy()
-    if mask is None:
-        return inside
-    return mask * inside if mask.shape == size else mask  # which is refused
-
-
 def _beside(target: Path) -> Path:
     """What ``--compare`` writes."""
     return target.with_name(f"{target.name}_compare.jpg")
@@ -315,13 +302,12 @@ def _restore_all(
         def say(message: object) -> None:
             bar.write(f"glsgn restore: {message}", file=sys.stderr)
 
-        said = ""
+        said: set[str] = set()
 
-        def tell(plan: str) -> None:
-            nonlocal said
-            if plan != said:
-                say(plan)
-                said = plan
+        def tell(message: str) -> None:
+            if message not in said:
+                say(message)
+                said.add(message)
 
         for path, _ in jobs:
             try:
@@ -346,38 +332,27 @@ def _restore_all(
             try:
                 if args.compare and len(os.fsencode(_beside(target).name)) > LONGEST:
                     raise InputError(f"{path}: its name is too long for --compare; shorten it")
-                photograph = photographs.read(path)
-                colours = colours_of(photograph, path)
-                left_out = photographs.check_target(target, photograph)
-                copied = args.strength == 0 and formats.same_format(path, target)
                 if target.exists() and not args.overwrite:  # and lacks the comparison
-                    restored = photographs.read(target).pixels
+                    photograph = photographs.read(path)
+                    colours = colours_of(photograph, path)
+                    done = RestoredFile(photograph, photographs.read(target).pixels, colours)
                 else:
-                    if left_out and not copied:
-                        say(f"{target}: leaves out {', '.join(left_out)}")
-                    restored = restore_photograph(
+                    done = restore_file(
                         net,
-                        photograph,
-                        colours,
+                        path,
+                        target,
                         tile,
                         strength=args.strength,
-                        mask=_where(mask, args.region, photograph.pixels.shape[:2]),
+                        mask=mask,
+                        region=args.region,
                         keep_colour=args.keep_colour,
                         long_side=args.long_side,
                         amp=args.amp,
                         progress=progress,
                         say=tell,
                     )
-                    if copied:  # JPEG, encoded anew, would differ
-                        atomic_write(target, path.read_bytes())
-                    else:
-                        photographs.write(target, photograph, restored)
-                if args.compare:
-                    before, after = photograph.pixels, restored
-                    if colours is not None:
-                        before, after = (colours.to_srgb(x) for x in (before, after))
-                    if args.overwrite or not _beside(target).exists():
-                        photographs.compare(_beside(target), before, after)
+                if args.compare and (args.overwrite or not _beside(target).exists()):
+                    photographs.compare(_beside(target), *done.shown())
             except InputError as error:
                 failed += 1
                 say(

@@ -1,6 +1,7 @@
 """Restoring images of any size: whole, streamed or tiled."""
 
 from glsgn_plugins.inference.arrays import restore_array
+from glsgn_plugins.inference.files import RestoredFile, restore_file
 from glsgn_plugins.inference.reduced import check_long_side
 from glsgn_plugins.inference.restoring import (
     AMP_TYPES,
@@ -24,6 +25,7 @@ __all__ = [
     "MODES",
     "STRONGEST",
     "Plan",
+    "RestoredFile",
     "check_finite",
     "check_long_side",
     "check_overlap",
@@ -34,4 +36,5 @@ __all__ = [
     "region_mask",
     "restore",
     "restore_array",
+    "restore_file",
 ]

@@ -67,7 +67,7 @@ def restore_array(
 
 def _tensor(array: np.ndarray) -> Tensor:
     if array.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(array))
+        return torch.from_numpy(_writeable(array))
     if array.dtype == np.uint16:
         return torch.from_numpy(array.astype(np.float32)).div_(65535)
     if np.issubdtype(array.dtype, np.floating):
@@ -75,5 +75,10 @@ def _tensor(array: np.ndarray) -> Tensor:
             raise InputError(
                 "the array has values that are not finite; replace them, by np.nan_to_num say"
             )
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        return torch.from_numpy(_writeable(array.astype(np.float32, copy=False)))
     raise InputError(f"expected uint8, uint16 or floating point, got {array.dtype}")
+
+
+def _writeable(array: np.ndarray) -> np.ndarray:
+    """As torch wants it, which warns of arrays that are read only, as Pillow's are."""
+    return np.require(array, requirements=("C", "W"))

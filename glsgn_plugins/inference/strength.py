@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,10 +68,11 @@ def check_mask(mask: Tensor | None, size: Sequence[int]) -> None:
 
 def check_region(region: Sequence[int]) -> None:
     """InputError unless it is a rectangle that an image may have, as of :func:`region_mask`."""
-    if min(region[:2]) < 0 or min(region[2:]) < 1:
+    whole = len(region) == 4 and all(isinstance(one, (int, np.integer)) for one in region)
+    if not whole or min(region[:2]) < 0 or min(region[2:]) < 1:
         raise InputError(
-            f"region {' '.join(map(str, region))}: expected X Y WIDTH HEIGHT, of which X and Y are "
-            "0 or more, and the others 1 or more"
+            f"region {' '.join(map(str, region))}: expected X Y WIDTH HEIGHT in whole pixels, of "
+            "which X and Y are 0 or more, and the others 1 or more"
         )
 
 
