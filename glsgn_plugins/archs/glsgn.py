@@ -233,7 +233,7 @@ class GLSGN(nn.Module):
             The address of the commit.
 
         Raises:
-            InputError: The extra ``[hub]`` is missing.
+            InputError: The extra ``[hub]`` is missing, or the Hub doesn't take it or isn't there.
         """
         from glsgn_plugins.io.hub import push
 

@@ -88,7 +88,10 @@ def push(net: GLSGN, repo_id: str, **options: Any) -> Any:
     """As of :meth:`~glsgn_plugins.archs.glsgn.GLSGN.push_to_hub`."""
     model = _published()(net)
     card = {"repo_id": repo_id, **(options.pop("model_card_kwargs", None) or {})}
-    return model.push_to_hub(repo_id, config=net.options, model_card_kwargs=card, **options)
+    try:
+        return model.push_to_hub(repo_id, config=net.options, model_card_kwargs=card, **options)
+    except _refusals() as error:
+        raise InputError(f"{repo_id}: not pushed ({_reason(error)})") from error
 
 
 def load(name: str | Path, **options: Any) -> GLSGN:
@@ -138,7 +141,19 @@ def _downloaded(name: str, options: dict[str, Any]) -> Path:
     except TypeError:  # an option that it hasn't, which is the caller's
         raise
     except (OSError, ValueError) as error:  # all that the package raises are among these
-        reason = str(error).strip().split("\n")[0]
         raise InputError(
-            f"{name}: no such folder or file, and the Hub doesn't give it ({reason})"
+            f"{name}: no such folder or file, and the Hub doesn't give it ({_reason(error)})"
         ) from None
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What huggingface_hub raises; where there is no connection, 1.0 and later hand on httpx's."""
+    try:
+        import httpx
+    except ImportError:
+        return OSError, ValueError
+    return OSError, ValueError, httpx.HTTPError
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

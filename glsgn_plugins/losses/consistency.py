@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from glsgn_plugins.archs.blocks import shrink
 from glsgn_plugins.archs.glsgn import PATHWAY_SCALES, PathwayOutputs
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.losses.reconstruction import at_scale, pathways_of
+from glsgn_plugins.losses.reconstruction import at_scale, checked_weight, pathways_of
 from glsgn_plugins.losses.semantic import SemanticDistance
 
 
@@ -46,7 +46,7 @@ class ContentConsistencyLoss(nn.Module):
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
-        self.loss_weight = loss_weight
+        self.loss_weight = checked_weight(loss_weight, f"{type(self).__name__} loss_weight")
 
     def forward(self, outputs: PathwayOutputs | Sequence[Tensor]) -> Tensor:
         """``outputs``: the network's, or B_1, B_2, B_3, B_g. Returns a scalar."""
@@ -69,7 +69,7 @@ class AttentionConsistencyLoss(nn.Module):
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
-        self.loss_weight = loss_weight
+        self.loss_weight = checked_weight(loss_weight, f"{type(self).__name__} loss_weight")
 
     def forward(self, outputs: PathwayOutputs | Sequence[Tensor]) -> Tensor:
         """``outputs``: the network's, or A_1, A_2, A_3, A_g. Returns a scalar.
@@ -102,7 +102,7 @@ class IntensityConsistencyLoss(nn.Module):
 
     def __init__(self, loss_weight: float = 1.0, grid: Sequence[int] = (4, 4)) -> None:
         super().__init__()
-        self.loss_weight = loss_weight
+        self.loss_weight = checked_weight(loss_weight, f"{type(self).__name__} loss_weight")
         self.grid = (grid[0], grid[1])
 
     def _statistics(self, residual: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +149,7 @@ class SemanticConsistencyLoss(nn.Module):
         weights: str = "cache",
     ) -> None:
         super().__init__()
-        self.loss_weight = loss_weight
+        self.loss_weight = checked_weight(loss_weight, f"{type(self).__name__} loss_weight")
         self.distance = SemanticDistance(backbone, layers, weights)
 
     def forward(self, outputs: PathwayOutputs | Sequence[Tensor]) -> Tensor:

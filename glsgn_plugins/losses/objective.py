@@ -15,7 +15,11 @@ from glsgn_plugins.losses.consistency import (
     IntensityConsistencyLoss,
     SemanticConsistencyLoss,
 )
-from glsgn_plugins.losses.reconstruction import PathwayReconstructionLoss, criterion_of
+from glsgn_plugins.losses.reconstruction import (
+    PathwayReconstructionLoss,
+    checked_weight,
+    criterion_of,
+)
 
 
 class GLSGNLoss(nn.Module):
@@ -57,6 +61,17 @@ class GLSGNLoss(nn.Module):
         weights: str = "cache",
     ) -> None:
         super().__init__()
+        weights_of_terms = {
+            "restored_weight": restored_weight,
+            "pathway_weight": pathway_weight,
+            "content_weight": content_weight,
+            "attention_weight": attention_weight,
+            "intensity_weight": intensity_weight,
+            "semantic_weight": semantic_weight,
+            "frequency_weight": frequency_weight,
+        }
+        for name, weight in weights_of_terms.items():
+            checked_weight(weight, f"GLSGNLoss {name}")
         self.restored_weight = restored_weight
         self.criterion = criterion_of(criterion, type(self).__name__)
         self.reconstruction = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from glsgn_plugins.archs.blocks import shrink
 from glsgn_plugins.archs.glsgn import PATHWAY_SCALES, PathwayOutputs
-from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.errors import InputError, unknown_name, wrong_type
 
 PATHWAYS = ("1", "2", "3", "g")
 """Names of the pathways, in the order of :attr:`.PathwayOutputs.pathways`."""
@@ -32,6 +33,22 @@ def criterion_of(name: str, user: str) -> Callable[[Tensor, Tensor], Tensor]:
     if name not in CRITERIA:
         raise unknown_name(f"{user} criterion", name, CRITERIA)
     return CRITERIA[name]
+
+
+def checked_weight(weight: object, name: str) -> float:
+    """A weight of a term.
+
+    Args:
+        weight: From 0 up.
+        name: Whose, for the error.
+
+    Raises:
+        InputError: It is none: NaN would make a loss of NaN, and a negative one rewards errors.
+    """
+    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if not number or not 0 <= weight < math.inf:  # type: ignore[operator]
+        raise wrong_type(name, weight, "a number from 0 up")
+    return float(weight)  # type: ignore[arg-type]
 
 
 def pathways_of(outputs: PathwayOutputs | Sequence[Tensor]) -> Sequence[Tensor]:
@@ -72,7 +89,7 @@ class PathwayReconstructionLoss(nn.Module):
             pathway's term.
 
     Raises:
-        InputError: An unknown criterion, or not four weights.
+        InputError: An unknown criterion, not four weights, or one that is none.
     """
 
     def __init__(
@@ -89,8 +106,14 @@ class PathwayReconstructionLoss(nn.Module):
                 "PathwayReconstructionLoss weights: expected four, of pathways 1, 2, 3 and the "
                 f"global one; got {list(weights)}"
             )
-        self.weights = [loss_weight * w for w in weights]
-        self.frequency_weight = frequency_weight
+        whole = checked_weight(loss_weight, "PathwayReconstructionLoss loss_weight")
+        self.weights = [
+            whole * checked_weight(weight, "PathwayReconstructionLoss weights")
+            for weight in weights
+        ]
+        self.frequency_weight = checked_weight(
+            frequency_weight, "PathwayReconstructionLoss frequency_weight"
+        )
 
     def _distance(self, output: Tensor, truth: Tensor) -> Tensor:
         output = output.to(truth.dtype)

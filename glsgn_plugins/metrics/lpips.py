@@ -37,6 +37,10 @@ def calculate_lpips(
 
     Returns:
         The distance: 0 for equal images, lower is better.
+
+    Raises:
+        InputError: As of :class:`~glsgn_plugins.losses.semantic.SemanticDistance`; or
+            ``crop_border`` leaves nothing.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tensors = []

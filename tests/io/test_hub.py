@@ -114,6 +114,14 @@ def test_what_is_pushed_is_what_was_saved(net, tmp_path, monkeypatch):
     assert 'from_pretrained("lab/haze")' in (tmp_path / "hub/lab/haze/README.md").read_text()
 
 
+def test_what_cannot_be_pushed_is_said_in_one_line(net, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"^lab/haze: not pushed \(.*offline mode"):
+        net.push_to_hub("lab/haze")
+    with pytest.raises(InputError, match=r"^a b: not pushed \(.*[rR]epo id"):
+        net.push_to_hub("a b")
+
+
 def test_without_the_extra_the_core_works_and_says_what_is_missing(net, tmp_path):
     net.save_pretrained(tmp_path / "net")
     code = f"""

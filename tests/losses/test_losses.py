@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from glsgn_plugins import GLSGN, InputError
-from glsgn_plugins.losses import PathwayReconstructionLoss
+from glsgn_plugins.losses import (
+    ContentConsistencyLoss,
+    GLSGNLoss,
+    PathwayReconstructionLoss,
+    SemanticConsistencyLoss,
+)
 from glsgn_plugins.losses.reconstruction import CRITERIA, at_scale
 
 
@@ -55,3 +60,21 @@ def test_wrong_options_are_named():
         PathwayReconstructionLoss(criterion="L1")
     with pytest.raises(InputError, match="expected four"):
         PathwayReconstructionLoss(weights=(1, 1))
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), -0.1, "0.1", True, None])
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [
+        (GLSGNLoss, "restored_weight"),
+        (GLSGNLoss, "semantic_weight"),
+        (PathwayReconstructionLoss, "loss_weight"),
+        (PathwayReconstructionLoss, "frequency_weight"),
+        (ContentConsistencyLoss, "loss_weight"),
+        (SemanticConsistencyLoss, "loss_weight"),
+    ],
+)
+def test_weights_that_are_none_are_named(loss, name, weight):
+    """NaN trained nothing, text was repeated, and a negative one rewards what is wrong."""
+    with pytest.raises(InputError, match=f"{loss.__name__} {name}: expected a number from 0 up"):
+        loss(**{name: weight})

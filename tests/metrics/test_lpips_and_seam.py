@@ -168,3 +168,11 @@ def test_unknown_figures_and_orders_are_named(clean):
         calculate_seam(clean, clean, figure="gradients")
     with pytest.raises(InputError, match="input_order"):
         calculate_lpips(clean, clean, input_order="WHC")
+
+
+@pytest.mark.parametrize("border", [128, -1])
+def test_a_border_that_leaves_nothing_is_named(clean, border):
+    with pytest.raises(
+        InputError, match=f"crop_border: {border} leaves nothing of an image of 384"
+    ):
+        calculate_lpips(clean, clean, crop_border=border, weights="random")
