@@ -40,6 +40,11 @@ EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 NUMBER = re.compile(rf"{EXPONENT.pattern}|[+-]?\d+\.?\d*")
 
 
+def is_number(value: object, whole: bool = False) -> bool:
+    """Whether options hold a number: ``true`` is none, though Python takes it for 1."""
+    return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+
+
 def nearest(name: object, known: Iterable[str]) -> str | None:
     """The name that was most likely meant, or ``None`` where none is near."""
     known = list(known)

@@ -50,9 +50,8 @@ class FiniteWatch:
     """
 
     def __init__(self) -> None:
-        self._names: list[str] = []
-        self._note: Tensor | None = None  # values of the terms, then the step's number
-        self._good: Tensor | None = None
+        # By the names of the terms: their values, then the step's number; and whether all is well.
+        self._notes: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
 
     def see(self, step: int, terms: Mapping[str, Tensor], *checked: Tensor) -> None:
         """Look at one step.
@@ -67,18 +66,20 @@ class FiniteWatch:
             all_of_them = [value.detach().float() for value in checked]
             finite = torch.stack([*all_of_them, values.sum()]).isfinite().all()
             note = torch.cat([values, values.new_full((1,), step)])  # exact up to 2**24
-            if self._note is None or self._good is None or self._names != list(terms):
-                self._names, self._note, self._good = list(terms), note, finite
-            else:
-                self._note = torch.where(self._good, note, self._note)
-                self._good = self._good & finite
+            names = tuple(terms)
+            if names in self._notes:
+                before, good = self._notes[names]
+                note, finite = torch.where(good, note, before), good & finite
+            self._notes[names] = note, finite
 
     def read(self) -> NonFiniteStep | None:
         """What was noted; the one place that waits for the device."""
-        if self._note is None or self._good is None:
-            return None
-        *values, step, good = torch.cat([self._note, self._good.float()[None]]).tolist()
-        return None if good else NonFiniteStep(int(step), dict(zip(self._names, values)))
+        bad = []
+        for names, (note, finite) in self._notes.items():
+            *values, step, good = torch.cat([note, finite.float()[None]]).tolist()
+            if not good:
+                bad.append(NonFiniteStep(int(step), dict(zip(names, values))))
+        return min(bad, key=lambda one: one.step, default=None)
 
 
 def update_averages(averages: list[Tensor], weights: list[Tensor], decay: float) -> None:

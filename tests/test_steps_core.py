@@ -169,6 +169,12 @@ def test_the_first_spoilt_step_is_told():
     assert note.read() == (7, {"l_pix": 0.5})
     assert note.read().bad == []
 
+    # A loss that gains a term later, such as one that begins after a warm-up.
+    note = FiniteWatch()
+    note.see(1, {"l_pix": torch.tensor(float("nan"))}, torch.tensor(1.0))
+    note.see(2, {"l_pix": torch.tensor(0.5), "l_g": torch.tensor(0.5)}, torch.tensor(1.0))
+    assert note.read().step == 1
+
 
 # --- CUDA, of whose tensors torch can make believe: what backward needs a card for is left out ----
 

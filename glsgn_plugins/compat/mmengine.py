@@ -165,18 +165,26 @@ def _patch_tracebacks() -> None:
 
 
 def _patch_mmengine_sampler() -> None:
-    from mmengine.dataset import InfiniteSampler
+    from mmengine.dataset import DefaultSampler, InfiniteSampler
 
-    plain = InfiniteSampler.__iter__
+    endless, by_epochs = InfiniteSampler.__iter__, DefaultSampler.__iter__
 
-    @functools.wraps(plain)
+    @functools.wraps(endless)
     def numbered_indices(self: Any) -> Iterator[int]:
         if not is_ours(self.dataset):
-            return plain(self)
-        indices = numbered(plain(self), 0, self.rank, self.world_size)
+            return endless(self)
+        indices = numbered(endless(self), 0, self.rank, self.world_size)
         return islice(indices, getattr(self, "trained_on", 0), None)
 
+    @functools.wraps(by_epochs)
+    def numbered_in_epoch(self: Any) -> Iterator[int]:
+        indices = by_epochs(self)
+        if not is_ours(self.dataset):
+            return indices
+        return numbered(indices, self.epoch, self.rank, self.world_size)
+
     InfiniteSampler.__iter__ = numbered_indices
+    DefaultSampler.__iter__ = numbered_in_epoch
 
 
 class _Advanced:
@@ -257,7 +265,7 @@ AFTER = (
     Patch(
         "sampler in mmengine",
         symptom="random crops and degradations change with the number of workers",
-        cause="InfiniteSampler's indices don't tell the dataset for which time they are asked",
+        cause="the samplers' indices don't tell the dataset for which time they are asked",
         versions="mmengine <= 0.10.7, for the datasets of glsgn_plugins",
         needed=lambda: True,
         apply=_patch_mmengine_sampler,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glsgn_plugins.degradations import Place
-from glsgn_plugins.errors import InputError
+from glsgn_plugins.errors import InputError, is_number, wrong_type
 
 Image = NDArray[Any]
 
@@ -28,13 +28,14 @@ class Window(NamedTuple):
 
     def cut(self, image: Image) -> Image:
         """What the window shows of the photograph, ``(*size, C)``; a view where nothing scales."""
-        scale = self.height / image.shape[0]
-        if scale < 1 and max(self.size) < scale * max(image.shape[:2]) / 2:
-            # A small part of it: the rest needn't be scaled down. Within half a pixel.
-            starts = (round(self.top / scale), round(self.left / scale))
+        scales = (self.height / image.shape[0], self.width / image.shape[1])
+        if max(scales) < 1 and max(self.size) < min(scales) * max(image.shape[:2]) / 2:
+            # A small part of it: the rest needn't be scaled down. Within half a pixel of either.
             rows, cols = (
-                slice(min(first, have - 1), min(first + max(1, round(side / scale)), have))
-                for first, side, have in zip(starts, self.size, image.shape)
+                _span(first, side, scale, have)
+                for first, side, scale, have in zip(
+                    (self.top, self.left), self.size, scales, image.shape
+                )
             )
             to = self.size[::-1]
             return np.asarray(cv2.resize(image[rows, cols], to, interpolation=cv2.INTER_AREA))
@@ -48,6 +49,12 @@ class Window(NamedTuple):
     def place(self) -> Place:
         """For degradations, which are relative to the photograph."""
         return Place(self.height, self.width, self.top, self.left)
+
+
+def _span(first: int, side: int, scale: float, have: int) -> slice:
+    """The rows or columns of a photograph that a part of it, scaled down, shows."""
+    start = min(round(first / scale), have - 1)
+    return slice(start, min(max(round((first + side) / scale), start + 1), have))
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Crops:
         seed: Of everything random.
 
     Raises:
-        InputError: A value above is not possible.
+        InputError: A value above is not possible, or does nothing without ``gt_size``.
     """
 
     gt_size: int | None = None
@@ -85,19 +92,34 @@ class Crops:
     def __post_init__(self) -> None:
         for name in ("gt_size", "crops_per_image"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (not is_number(value, whole=True) or value < 1):
                 raise InputError(f"{name}: expected a whole number from 1 up, got {value!r}")
-        if not isinstance(self.seed, int) or self.seed < 0:
+        if not is_number(self.seed, whole=True) or self.seed < 0:
             raise InputError(f"seed: expected a whole number from 0 up, got {self.seed!r}")
-        if not isinstance(self.scene_share, (int, float)) or not 0 <= self.scene_share <= 1:
+        if not is_number(self.scene_share) or not 0 <= self.scene_share <= 1:
             raise InputError(f"scene_share: expected 0 to 1, got {self.scene_share!r}")
         if (
             not isinstance(self.resize, Sequence)
             or len(self.resize) != 2
-            or not all(isinstance(side, (int, float)) for side in self.resize)
+            or not all(is_number(side) for side in self.resize)
             or not 0 < self.resize[0] <= self.resize[1] <= 1
         ):
             raise InputError(f"resize: expected [low, high], above 0 to 1, got {self.resize!r}")
+        for name in ("use_hflip", "use_rot"):
+            if not isinstance(getattr(self, name), bool):
+                raise wrong_type(name, getattr(self, name), "true or false")
+        if self.gt_size is None:
+            idle = [
+                field.name
+                for field in fields(self)
+                if field.name != "seed"
+                and getattr(self, field.name) != field.default
+                and (field.name != "resize" or tuple(self.resize) != (1, 1))
+            ]
+            if idle:
+                raise InputError(
+                    f"{idle[0]}: of crops alone; give gt_size, or leave out {', '.join(idle)}"
+                )
 
     def window(self, height: int, width: int, path: Path, rng: np.random.Generator) -> Window:
         """Draw a crop of a photograph.

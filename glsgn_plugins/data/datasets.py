@@ -359,7 +359,7 @@ class UHDMixedDataset(_Photographs):
             raise lacks_type(place, options)
         own = dict(options)
         name = own.pop("type")
-        if name not in PARTS:
+        if not isinstance(name, str) or name not in PARTS:
             raise unknown_name(f"{place}.type", name, PARTS)
         for key in SHARED_KEYS:
             if key in own:

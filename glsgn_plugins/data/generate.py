@@ -13,7 +13,7 @@ import hashlib
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
@@ -56,33 +56,47 @@ Missing = list[tuple[int, str]]
 """Numbers and names of the versions of a photograph that are still to be made."""
 
 
-def plan(synthesis: Synthesis, layout: str = PLAIN_LAYOUT) -> list[Job]:
+def plan(
+    synthesis: Synthesis,
+    layout: str = PLAIN_LAYOUT,
+    known: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Job]:
     """A job for each photograph; folders become part of the names, so that all are different.
 
-    All versions of a photograph are in one split. Which one follows from its name, so that it
-    stays there when others are added; a test split has one photograph at least.
+    All versions of a photograph are in one split. Where it is known it stays, when others are
+    added; else it follows from the photograph's name. A test split has one photograph at least.
+
+    Args:
+        synthesis: Of the photographs.
+        layout: Of the set.
+        known: What is known of finished pairs.
 
     Raises:
         InputError: Two photographs would get one name.
     """
     jobs: dict[str, Job] = {}
+    stays = {one["photograph"]: one["split"] for one in (known or {}).values() if "split" in one}
     places = {path: _name_digest(synthesis, path) for path in synthesis.photographs}
-    most = max(bytes([round(256 * TEST_SHARE)]), min(places.values()))
+    tested = bytes([round(256 * TEST_SHARE)])
+    splits = {
+        path: stays.get(synthesis.name(path), "test" if place <= tested else "train")
+        for path, place in places.items()
+    }
+    if "test" not in splits.values():
+        splits[min(places, key=lambda path: places[path])] = "test"
     for path in synthesis.photographs:
         stem = "_".join(path.relative_to(synthesis.root).with_suffix("").parts)
         if stem in jobs:
             raise InputError(
                 f"{path} and {jobs[stem].photograph}: both would be named '{stem}'; rename one"
             )
-        split = "test" if places[path] <= most else "train"
-        jobs[stem] = Job(path, stem, split if layout in SPLIT_LAYOUTS else "")
+        jobs[stem] = Job(path, stem, splits[path] if layout in SPLIT_LAYOUTS else "")
     return list(jobs.values())
 
 
 def _name_digest(synthesis: Synthesis, photograph: Path) -> bytes:
     """Of a photograph's name: what random numbers follow from."""
-    name = photograph.relative_to(synthesis.root).as_posix()
-    return hashlib.sha256(os.fsencode(name)).digest()
+    return hashlib.sha256(os.fsencode(synthesis.name(photograph))).digest()
 
 
 def generate_set(
@@ -110,9 +124,9 @@ def generate_set(
             f"{out}: lies in {synthesis.root}, where its images would be taken for photographs; "
             "use a folder beside it"
         )
-    jobs = plan(synthesis, settings.layout)
+    plan(synthesis, settings.layout)  # names that can't be, before anything is there
     start_set(out, settings)
-    return _make_missing(out, settings, workers, synthesis, jobs, shard)
+    return _make_missing(out, settings, workers, synthesis, shard)
 
 
 def _make_missing(
@@ -120,10 +134,10 @@ def _make_missing(
     settings: Settings,
     workers: int,
     synthesis: Synthesis,
-    jobs: list[Job],
     shard: Shard,
 ) -> Iterator[str | None]:
     known = read_notes(out)
+    jobs = plan(synthesis, settings.layout, known)
     todo = []
     for job in shard.take(jobs):
         if len(os.fsencode(f"{job.names(settings.per_image)[-1]}.png")) > LONGEST:
@@ -138,6 +152,7 @@ def _make_missing(
         ]
         for _, name in missing:
             _image(out, job, "gt", name).unlink(missing_ok=True)  # of another photograph, perhaps
+            _forget_elsewhere(out, job, name)
         if missing:
             todo.append((job, missing))
         else:
@@ -248,10 +263,10 @@ def _make_pairs(
             clean = bring_to(clean, settings.size, job.photograph)
     except InputError as error:
         return str(error)
-    photograph = job.photograph.relative_to(synthesis.root).as_posix()
     unchanged = png(clean)
     for k, name in missing:
-        # By the name, so that adding photographs doesn't change what the others get.
+        # By the name, so that adding photographs doesn't change what the others get; but for the
+        # one that is reflected, which is drawn among those that are there.
         rng = np.random.default_rng([settings.seed, k, *_name_digest(synthesis, job.photograph)])
         companion = synthesis.companion(job.photograph, rng, beside)
         parameters = synthesis.sample(rng)
@@ -268,7 +283,7 @@ def _make_pairs(
         atomic_write(_image(out, job, "lq", name), png(lq))
         record = {
             "name": f"{name}.png",
-            "photograph": photograph,
+            "photograph": synthesis.name(job.photograph),
             "companion": None if companion is None else synthesis.companion_name(companion),
             "sources": _sources(job.photograph, companion),
             "seed": [settings.seed, k],
@@ -323,6 +338,13 @@ def _middle(depth: NDArray[Any], whole: tuple[int, ...], kept: tuple[int, ...]) 
 
 def _image(out: Path, job: Job, side: str, name: str) -> Path:
     return out / job.split / side / f"{name}.png"
+
+
+def _forget_elsewhere(out: Path, job: Job, name: str) -> None:
+    """A photograph whose split had been the other one, as the only one of a test split."""
+    for split in {"train", "test"} - {job.split} if job.split else ():
+        for side in SIDES:
+            (out / split / side / f"{name}.png").unlink(missing_ok=True)
 
 
 def _write_gt(path: Path, content: bytes, shared: Path) -> None:

@@ -48,9 +48,18 @@ def sample_rng(seed: int, index: int) -> np.random.Generator:
     """Random numbers for one sample.
 
     For a :class:`SampleIndex` they follow from the seed, its epoch and its position alone. For a
-    plain index they follow from torch's generator, which every worker and epoch has another of:
-    still never the same twice, but not the same for another number of workers.
+    plain index they follow from torch's generator and from :func:`worker_seed`: still never the
+    same twice, but not the same for another number of workers.
     """
     if isinstance(index, SampleIndex):
         return np.random.default_rng([seed, 0, index.epoch, index.position])
-    return np.random.default_rng([seed, 1, int(torch.randint(2**62, ()))])
+    return np.random.default_rng([seed, 1, int(torch.randint(2**62, ())), worker_seed()])
+
+
+def worker_seed() -> int:
+    """What torch seeds a loader's worker with, anew each time that the loader begins; else 0.
+
+    What frameworks seed workers with is the same in every epoch, MMEngine's for one.
+    """
+    worker = torch.utils.data.get_worker_info()
+    return 0 if worker is None else int(worker.seed)

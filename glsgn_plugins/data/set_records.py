@@ -125,11 +125,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def with_defaults(settings: Any) -> Any:
-    """Settings of a set that may be older than presets, layouts and black-and-white samples."""
+    """Settings of a set that may be older than presets, layouts and some of the shares."""
     try:
         degradation = {"preset": "plain", **settings["degradation"]}
         if degradation["preset"] != "plain":
             degradation.setdefault("grey", 0.0)
+            if degradation["type"] == "rain":
+                degradation.setdefault("misty", 1 / 3)
         return {"layout": PLAIN_LAYOUT, **settings, "degradation": degradation}
     except (TypeError, KeyError):
         return settings
@@ -166,17 +168,18 @@ def start_set(out: Path, settings: Settings) -> None:
 
 def read_notes(out: Path) -> dict[str, dict[str, Any]]:
     """What is known of finished pairs, by their names without extension."""
-    records = []
+    notes = []
     for path in (out / UNFINISHED).glob("*.json"):
         try:
-            records.append(read_json(path))
+            notes.append(read_json(path))
         except InputError:
             if path.exists():
                 raise
             # Another shard has just finished: what stood there is in the metadata, read below.
-    if (out / METADATA).is_file():
-        records += read_json(out / METADATA)["pairs"]
-    return {record["name"].removesuffix(".png"): record for record in records if "name" in record}
+    finished = read_json(out / METADATA)["pairs"] if (out / METADATA).is_file() else []
+    # A note is of a pair that was made after the metadata were written.
+    records = [record for record in (*finished, *notes) if "name" in record]
+    return {record["name"].removesuffix(".png"): record for record in records}
 
 
 def note_left_out(out: Path, shard: Shard, stems: Sequence[str]) -> None:

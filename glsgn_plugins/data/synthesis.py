@@ -20,7 +20,7 @@ from glsgn_plugins.degradations import (
     Parameters,
     Real,
 )
-from glsgn_plugins.degradations.depth import thumbnail
+from glsgn_plugins.degradations.depth import given_depth, thumbnail
 from glsgn_plugins.errors import InputError, lacks_type, unknown_name
 from glsgn_plugins.io.files import left_out, nfc_name, walk
 from glsgn_plugins.io.images import EXTENSIONS, image_files, read_image
@@ -66,7 +66,7 @@ class Synthesis:
             if dataroot_reflection is not None:
                 self._companion_root = Path(dataroot_reflection).expanduser()
                 self._reflected = list_photographs(self._companion_root)
-            if len(self._reflected) == 1 and self._reflected[0] in self.photographs:
+            if len(self._reflected) == 1 and _among(self._reflected[0], self.photographs):
                 raise InputError(
                     f"{self._reflected[0]}: the only photograph to be reflected; a reflection "
                     "needs another one than the photograph itself"
@@ -106,9 +106,13 @@ class Synthesis:
             reflected = beside
         first = int(rng.integers(len(reflected)))
         chosen = reflected[first]
-        if chosen != photograph:
+        if chosen != photograph and chosen.resolve() != photograph.resolve():
             return chosen
         return reflected[(first + 1) % len(reflected)]
+
+    def name(self, photograph: Path) -> str:
+        """A photograph's path below :attr:`root`, with ``/`` whatever the system."""
+        return photograph.relative_to(self.root).as_posix()
 
     def companion_name(self, companion: Path) -> str:
         """Its path below its folder, with ``/`` whatever the system."""
@@ -136,6 +140,11 @@ class Synthesis:
         return _read_depth(path) if self._depth else read_image(path)
 
 
+def _among(file: Path, files: Sequence[Path]) -> bool:
+    """Whether a file is one of others, however its folder is written."""
+    return file.resolve() in {other.resolve() for other in files}
+
+
 def make_degradation(options: Mapping[str, Any]) -> Degradation:
     """What degradations are drawn from, by its options.
 
@@ -151,9 +160,9 @@ def make_degradation(options: Mapping[str, Any]) -> Degradation:
         raise lacks_type("degradation", options)
     own = dict(options)
     kind, preset = own.pop("type"), own.pop("preset", PRESETS[0])
-    if kind not in DEGRADATIONS:
+    if not isinstance(kind, str) or kind not in DEGRADATIONS:
         raise unknown_name("degradation.type", kind, DEGRADATIONS)
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise unknown_name("degradation.preset", preset, PRESETS)
     plain = preset == "plain"
     model = DEGRADATIONS[kind] if plain else WEATHER[kind][0]
@@ -241,4 +250,8 @@ def _read_depth(path: Path) -> NDArray[Any]:
             f"{path}: an array of {depth.dtype}, {depth.shape}; expected a depth map of numbers, "
             "(H, W)"
         )
+    try:
+        given_depth(depth)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return depth

@@ -26,6 +26,8 @@ from glsgn_plugins.degradations.ranges import Range, RangedModel, draw
 
 NOISE = ("grey", "coloured", "correlated")
 NOISE_SHARES = (0.4, 0.4, 0.2)
+CORRELATION = 3
+"""Pixels that the blur of correlated noise reaches."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,18 @@ class CameraParameters:
         slope = np.gradient(np.arange(top + 1) / top, light)
         spread = (top * slope * np.sqrt(self.shot * light + self.read**2)).astype(np.float32)
         noisy = np.empty_like(lq), np.empty_like(gt)
+        # Rows above and below a strip, which its blur reaches.
+        around = CORRELATION if self.noise == "correlated" else 0
+        drawn = rng.standard_normal((2 * around, width, channels), np.float32)
         for first in range(0, height, STRIP_ROWS):
             rows = slice(first, min(first + STRIP_ROWS, height))
-            noise = rng.standard_normal((rows.stop - first, width, channels), np.float32)
-            if self.noise == "correlated":
+            more = rng.standard_normal((rows.stop - first, width, channels), np.float32)
+            noise = drawn = np.concatenate([drawn[len(drawn) - 2 * around :], more])
+            if around:
                 # A Gaussian of 0.8 pixels keeps 1 / (2 sqrt(pi) 0.8) of the standard deviation.
-                noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.8)) * np.float32(2.836)
+                side = 2 * around + 1
+                noise = np.asarray(cv2.GaussianBlur(noise, (side, side), 0.8)) * np.float32(2.836)
+                noise = noise.reshape(drawn.shape)[around:-around]
             shown = np.ascontiguousarray(lq[rows, :, 1:2] if channels == 1 else lq[rows])
             noise *= _looked_up(shown, spread).reshape(shown.shape)
             for image, out in zip((lq, gt), noisy):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glsgn_plugins.degradations.light import Image
-from glsgn_plugins.degradations.place import Place, smooth_field
+from glsgn_plugins.degradations.place import Place, smooth_field, warped
 from glsgn_plugins.errors import InputError
 
 GRID = 216
@@ -41,9 +41,15 @@ def overview(companion: NDArray[Any] | None, image: Image, place: Place | None) 
     """What depth is made of: a map or thumbnail that is given, else the image's thumbnail.
 
     Raises:
-        InputError: Nothing is given, and the image is a part of its photograph only.
+        InputError: Nothing is given, and the image is a part of its photograph only; or what is
+            given is a photograph of 16 bits.
     """
     if companion is not None:
+        if companion.ndim == 3 and companion.dtype != np.uint8:
+            raise InputError(
+                f"expected the photograph's thumbnail of 8 bits, or its depth map, got "
+                f"{companion.dtype} of shape {companion.shape}"
+            )
         return companion
     if place is not None and (place.height, place.width) != image.shape[:2]:
         raise InputError(
@@ -130,16 +136,22 @@ def given_depth(companion: NDArray[Any]) -> Map:
     """A depth map that came with the photograph as float32 in [0, 1].
 
     Args:
-        companion: ``(H, W)`` of any size, float in [0, 1] or whole numbers over their type's range,
+        companion: ``(H, W)`` of any size, float in [0, 1], or uint8 or uint16 over their range;
             larger is farther.
 
     Raises:
-        InputError: It isn't ``(H, W)``, or its values aren't within 0 and 1.
+        InputError: It isn't ``(H, W)``, is of another type, or has values beyond 0 and 1.
     """
     if companion.ndim != 2:
         raise InputError(f"expected a depth map of shape (H, W), got {companion.shape}")
     depth = companion.astype(np.float32)
     if np.issubdtype(companion.dtype, np.integer):
+        # Of wider ones nobody uses the range: all would be near, and no haze anywhere.
+        if companion.dtype not in (np.uint8, np.uint16):
+            raise InputError(
+                f"expected depth in [0, 1], or uint8 or uint16, got {companion.dtype}; divide it "
+                "by the farthest distance"
+            )
         depth /= np.iinfo(companion.dtype).max
     if not 0 <= float(depth.min()) <= float(depth.max()) <= 1:
         raise InputError(
@@ -153,12 +165,8 @@ def over_window(values: NDArray[np.float32], shape: tuple[int, int], place: Plac
     """A map over the whole photograph, as seen in a window of it: ``(*shape, ...)``."""
     scale_y, scale_x = values.shape[0] / place.height, values.shape[1] / place.width
     # Pixel centres of the window, in the map.
-    window = np.array(
-        [
-            [scale_x, 0, (place.left + 0.5) * scale_x - 0.5],
-            [0, scale_y, (place.top + 0.5) * scale_y - 0.5],
-        ]
-    )
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    size = (shape[1], shape[0])
-    return cv2.warpAffine(values, window, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    window = [
+        [scale_x, 0, (place.left + 0.5) * scale_x - 0.5],
+        [0, scale_y, (place.top + 0.5) * scale_y - 0.5],
+    ]
+    return warped(values, window, shape, cv2.BORDER_REPLICATE)

@@ -53,8 +53,10 @@ def _to_display() -> Light:
     return encode(np.arange(65536) / 65535).astype(np.float32)
 
 
-def to_display(light: Light) -> Light:
-    """Linear light to display values in [0, 1], clipped."""
+def to_display(light: Light, dtype: Any) -> Light:
+    """Linear light to display values in [0, 1], clipped, as exact as images of a type need."""
+    if dtype != np.uint8:
+        return np.asarray(encode(np.clip(light, 0, 1)), np.float32)
     return np.take(_to_display(), (np.clip(light, 0, 1) * 65535 + 0.5).astype(np.uint16))
 
 

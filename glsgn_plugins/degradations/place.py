@@ -6,11 +6,15 @@ at 1080p and at 4K, and a crop of it looks like a crop of the whole.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from glsgn_plugins.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,39 @@ class TruthIsImage:
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """The degraded image, and its truth: the image; arguments as of ``apply``."""
         return self.apply(image, companion, place), image
+
+
+WARPED = 32766
+"""Rows and columns up to which OpenCV warps."""
+
+
+def warped(
+    image: NDArray[Any],
+    matrix: Sequence[Sequence[float]],
+    shape: tuple[int, int],
+    border: int = cv2.BORDER_CONSTANT,
+) -> NDArray[Any]:
+    """An image moved, scaled or sheared, by linear interpolation.
+
+    Args:
+        image: ``(H, W, ...)``.
+        matrix: Two rows of three: column and row in ``image`` of what column and row of the result
+            show.
+        shape: Rows and columns of the result.
+        border: OpenCV's mode for what lies beyond ``image``.
+
+    Raises:
+        InputError: Either is too large for OpenCV.
+    """
+    for high, wide in (shape, image.shape[:2]):
+        if max(high, wide) > WARPED:
+            raise InputError(
+                f"{wide}x{high} pixels: weather is drawn on up to {WARPED} a side; "
+                "scale the photograph down, or leave it out"
+            )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size, inverse = (shape[1], shape[0]), np.array(matrix, np.float64)
+    return np.asarray(cv2.warpAffine(image, inverse, size, flags=flags, borderMode=border))
 
 
 def smooth_field(

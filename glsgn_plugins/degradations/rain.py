@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glsgn_plugins.degradations.light import Image, Light, check_image, in_light
-from glsgn_plugins.degradations.place import Place, TruthIsImage
+from glsgn_plugins.degradations.place import Place, TruthIsImage, warped
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw, draw_count
 
 FAR = 4.0
@@ -109,9 +109,8 @@ class RainLayer:
             canvas = np.asarray(cv2.blur(canvas, (1, taps), borderType=cv2.BORDER_CONSTANT))
         canvas = blurred(canvas, sigma_x, sigma_y)
         # Output (x, y) shows the canvas at (x + place.left - left - slope * (y + place.top), ...).
-        shear = np.array([[1, -slope, place.left - left - slope * place.top], [0, 1, margin_y]])
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return np.asarray(cv2.warpAffine(canvas, shear, (cols, rows), flags=flags), np.float32)
+        shear = [[1, -slope, place.left - left - slope * place.top], [0.0, 1.0, margin_y]]
+        return warped(canvas, shear, (rows, cols))
 
 
 def blurred(image: NDArray[np.float32], sigma_x: float, sigma_y: float) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from glsgn_plugins.errors import InputError
+from glsgn_plugins.errors import InputError, is_number
 
 Range = Sequence[float]
 """Lowest and highest value."""
@@ -48,13 +48,13 @@ class RangedModel:
     def _check(self, name: str, value: object) -> None:
         what = f"{type(self).__name__.lower().removeprefix('real') or 'preset real'}: {name}"
         if name in self.SHARES:
-            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            if not is_number(value) or not 0 <= value <= 1:  # type: ignore[operator]
                 raise InputError(f"{what}: expected one number from 0 to 1, got {value!r}")
             return
         if (
             not isinstance(value, Sequence)
             or len(value) != 2
-            or not all(isinstance(v, (int, float)) and np.isfinite(v) for v in value)
+            or not all(is_number(v) and np.isfinite(v) for v in value)
             or value[0] > value[1]
         ):
             raise InputError(f"{what}: expected two numbers [low, high], got {value!r}")

@@ -77,8 +77,8 @@ class RealParameters:
         Args:
             image: ``(H, W, 3)``, RGB, uint8 or uint16.
             companion: What the weather needs: the reflected photograph; the whole photograph's
-                depth map or :func:`~glsgn_plugins.degradations.depth.thumbnail`, which haze and
-                rain make of the image where that is the whole.
+                :func:`~glsgn_plugins.degradations.depth.thumbnail`, or for haze its depth map.
+                Haze and rain make the thumbnail of the image where that is the whole.
             place: Where the image lies in its photograph; by default it is the whole. A window
                 shows the weather that the whole shows there; noise and JPEG are its own.
 

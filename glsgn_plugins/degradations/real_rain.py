@@ -35,10 +35,11 @@ from glsgn_plugins.degradations.light import (
     in_light,
 )
 from glsgn_plugins.degradations.place import Place, smooth_field
-from glsgn_plugins.degradations.rain import STREAK_BOUNDS, RainLayer
+from glsgn_plugins.degradations.rain import STEEPEST, STREAK_BOUNDS, RainLayer
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw, draw_count
 from glsgn_plugins.degradations.real_haze import RealHaze, RealHazeParameters
 from glsgn_plugins.degradations.streaks import streaks
+from glsgn_plugins.errors import InputError
 
 BLENDS = ("light", "added", "screen")
 BLEND_SHARES = (0.35, 0.45, 0.2)
@@ -138,11 +139,13 @@ class RealRainParameters:
             In the shape and type of ``image``.
 
         Raises:
-            InputError: It isn't such an image.
+            InputError: It isn't such an image, or the companion no thumbnail.
         """
         check_image(image)
         place = place or Place.whole(image)
         small = overview(companion, image, place)
+        if small.ndim != 3:
+            raise InputError("rain takes the photograph's thumbnail, no depth map")
         rainy = image
         if self.veil is not None:
             rainy, _ = self.veil.pair(image, small, place)
@@ -183,8 +186,9 @@ class RealRain(RangedModel):
         defocus: Blur of a layer, of the height; low values are likelier.
         soft: Share of the rains that are broad and soft, two to six times as wide.
         gusts: How far density varies over the frame, 0 to 1, in half of the rains.
-        mist: Light without streaks, 0 to 1, in a third of the rains whose streaks are added or
-            screened: rain so far that it adds up, but lies over everything.
+        misty: Share of the rains with mist, of those whose streaks are added or screened.
+        mist: Its light without streaks, 0 to 1: rain so far that it adds up, but lies over
+            everything.
         radiance: Light of drops, display values, 0 to 1.
         around: Share of it that is the blurred background's, 0 to 1; in opacity alone.
         veiled: Share of the rains with a veil.
@@ -204,7 +208,8 @@ class RealRain(RangedModel):
     defocus: Range = (0.0, 0.003)
     soft: float = 0.25
     gusts: Range = (0.0, 1.0)
-    mist: Range = (0.0, 0.35)
+    misty: float = 0.4
+    mist: Range = (0.0, 0.5)
     radiance: Range = (0.6, 1.0)
     around: Range = (0.0, 0.6)
     veiled: float = 0.22
@@ -214,8 +219,13 @@ class RealRain(RangedModel):
 
     COUNTS = frozenset({"layers"})
     FRACTIONS = frozenset({"cover", "opacity", "gusts", "mist", "radiance", "around"})
-    BOUNDS: ClassVar = {**STREAK_BOUNDS, "cover": (0, 10)}
-    SHARES = frozenset({"soft", "veiled", "near", "splashing"})
+    BOUNDS: ClassVar = {
+        **STREAK_BOUNDS,
+        "cover": (0, 10),
+        "spread": (0, STEEPEST),
+        "wind": (0, STEEPEST),
+    }
+    SHARES = frozenset({"soft", "misty", "veiled", "near", "splashing"})
 
     def sample(self, rng: np.random.Generator) -> RealRainParameters:
         """Draw one rain."""
@@ -230,7 +240,8 @@ class RealRain(RangedModel):
         layers = []
         for share in rng.dirichlet([2.0] * count):
             layer = self._layer(rng, cover * float(share), soft < self.soft)
-            layers.append(replace(layer, angle=angle + float(rng.uniform(-spread, spread))))
+            lean = float(np.clip(angle + rng.uniform(-spread, spread), -STEEPEST, STEEPEST))
+            layers.append(replace(layer, angle=lean))
         # Thin streaks look far, and the veil dims what is far.
         layers.sort(key=lambda layer: layer.width)
         if veil is not None:
@@ -242,7 +253,7 @@ class RealRain(RangedModel):
         level, tint = draw(rng, self.radiance), rng.uniform(-0.02, 0.02, 3)
         red, green, blue = np.clip(level + tint, 0, 1) if blend != "added" else (1.0, 1.0, 1.0)
         around, gusts, mist = (draw(rng, r) for r in (self.around, self.gusts, self.mist))
-        misty = blend != "light" and rng.random() < 1 / 3
+        misty = blend != "light" and rng.random() < self.misty
         return RealRainParameters(
             blend=blend,
             layers=tuple(layers),

@@ -145,7 +145,7 @@ class RealReflectionParameters:
                 light += reflection
                 lq[rows] = from_light(light, image.dtype)
                 continue
-            scene_shown, shown = to_display(light), to_display(reflection)
+            scene_shown, shown = (to_display(x, image.dtype) for x in (light, reflection))
             if self.blend == "screen":
                 scene_shown += shown - scene_shown * shown
             else:

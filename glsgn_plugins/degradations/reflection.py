@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from glsgn_plugins.degradations.light import Image, Light, check_image, in_light, to_light
-from glsgn_plugins.degradations.place import Place, TruthIsImage, smooth_field
+from glsgn_plugins.degradations.place import Place, TruthIsImage, smooth_field, warped
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw
 from glsgn_plugins.errors import InputError
 
@@ -113,14 +113,7 @@ class ReflectionParameters(TruthIsImage):
         def shown(picture: Image) -> Image:
             for _ in range(halves):
                 picture = cv2.pyrDown(picture)
-            seen = cv2.warpAffine(
-                picture,
-                np.array([column, [0, step, y]]),
-                (cols, rows),
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_REFLECT,
-            )
-            return np.asarray(seen)
+            return warped(picture, [column, [0, step, y]], (rows, cols), cv2.BORDER_REFLECT)
 
         light = to_light(shown(companion))
         if lamps is not None:
@@ -128,10 +121,10 @@ class ReflectionParameters(TruthIsImage):
         if sigma > 0.2:
             light = np.asarray(cv2.GaussianBlur(light, (0, 0), sigma / shrink))
         if self.ghost_decay:
-            moved = np.array([[1, 0, right / shrink], [0, 1, down / shrink]])
-            ghost = cv2.warpAffine(light, moved, (cols, rows), borderMode=cv2.BORDER_REFLECT)
+            moved = [[1, 0, -right / shrink], [0, 1, -down / shrink]]
+            ghost = warped(light, moved, (rows, cols), cv2.BORDER_REFLECT)
             light *= 1 - self.ghost_decay
-            light += self.ghost_decay * np.asarray(ghost, np.float32)
+            light += self.ghost_decay * ghost
         if shrink > 1:
             light = np.asarray(cv2.resize(light, (cols * shrink, rows * shrink)), np.float32)
         at_y, at_x = place.top - top, place.left - left

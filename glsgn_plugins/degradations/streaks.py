@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins.degradations.place import Place
+from glsgn_plugins.degradations.place import Place, warped
 from glsgn_plugins.degradations.rain import FWHM, RainLayer, blurred
 
 
@@ -85,7 +85,5 @@ def _drawn(layer: RainLayer, shape: tuple[int, int], place: Place) -> NDArray[np
         for row in range(1, canvas.shape[0]):
             canvas[row] += canvas[row - 1]
     canvas = blurred(canvas[reach:], sigma_x, sigma_y)
-    shear = np.array([[1, -slope, place.left - left - slope * place.top], [0, 1, margin_y]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    drawn = cv2.warpAffine(canvas, shear, (cols, rows), flags=flags)
-    return np.maximum(np.asarray(drawn, np.float32), 0)
+    shear = [[1, -slope, place.left - left - slope * place.top], [0.0, 1.0, margin_y]]
+    return np.maximum(warped(canvas, shear, (rows, cols)), 0)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glsgn_plugins.errors import InputError
+from glsgn_plugins.errors import InputError, is_number
 from glsgn_plugins.inference.tiled import as_float
 
 STRONGEST = 1.5
@@ -30,8 +30,7 @@ def check_strength(strength: object, name: str = "strength") -> float:
     Raises:
         InputError: It is none.
     """
-    number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
-    if not number or not 0 <= strength <= STRONGEST:  # type: ignore[operator]
+    if not is_number(strength) or not 0 <= strength <= STRONGEST:  # type: ignore[operator]
         raise InputError(
             f"{name}: expected a number from 0 (nothing changes) over 1 (as the network has it) to "
             f"{STRONGEST}, got {strength!r}"

@@ -17,20 +17,15 @@ from torch import Tensor, nn
 from glsgn_plugins.archs.blocks import shrink
 from glsgn_plugins.archs.glsgn import PATHWAY_SCALES, PathwayOutputs
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.losses.reconstruction import at_scale, checked_weight, pathways_of
+from glsgn_plugins.losses.reconstruction import at_scale, checked_weight, full, pathways_of
 from glsgn_plugins.losses.semantic import SemanticDistance
-
-
-def _full(x: Tensor) -> Tensor:
-    """Half precision, as under autocast, is brought to float32; the rest stays."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def at_global_scale(outputs: PathwayOutputs | Sequence[Tensor]) -> list[Tensor]:
     """B_1, B_2, B_3 and B_g, each in the shape of B_g."""
     coarsest = PATHWAY_SCALES[-1]
     return [
-        at_scale(_full(b), coarsest // scale)
+        at_scale(full(b), coarsest // scale)
         for b, scale in zip(pathways_of(outputs), PATHWAY_SCALES)
     ]
 
@@ -50,7 +45,7 @@ class ContentConsistencyLoss(nn.Module):
 
     def forward(self, outputs: PathwayOutputs | Sequence[Tensor]) -> Tensor:
         """``outputs``: the network's, or B_1, B_2, B_3, B_g. Returns a scalar."""
-        b1, b2, b3, bg = map(_full, pathways_of(outputs))
+        b1, b2, b3, bg = map(full, pathways_of(outputs))
         pairs = ((at_scale(b1, 2), b2), (at_scale(b2, 2), b3), (b3, bg))
         distances = [F.l1_loss(fine, coarse.detach()) for fine, coarse in pairs]
         return self.loss_weight * torch.stack(distances).mean()
@@ -78,7 +73,7 @@ class AttentionConsistencyLoss(nn.Module):
             InputError: There is no local map, since the network has no PAC.
         """
         maps = outputs.attentions if isinstance(outputs, PathwayOutputs) else outputs
-        *local, reference = map(_full, maps)
+        *local, reference = map(full, maps)
         if not local:
             raise InputError("attention consistency needs a GLSGN with attention: true")
         distances = [
@@ -103,6 +98,8 @@ class IntensityConsistencyLoss(nn.Module):
     def __init__(self, loss_weight: float = 1.0, grid: Sequence[int] = (4, 4)) -> None:
         super().__init__()
         self.loss_weight = checked_weight(loss_weight, f"{type(self).__name__} loss_weight")
+        if not isinstance(grid, Sequence) or len(grid) != 2 or min(grid) < 1:
+            raise InputError(f"IntensityConsistencyLoss grid: expected two numbers, got {grid!r}")
         self.grid = (grid[0], grid[1])
 
     def _statistics(self, residual: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +120,7 @@ class IntensityConsistencyLoss(nn.Module):
         image = outputs.lq_global if isinstance(outputs, PathwayOutputs) else lq_global
         if image is None:
             raise InputError("intensity consistency of plain tensors needs lq_global")
-        *local, (mean, std) = (self._statistics(_full(image) - b) for b in at_global_scale(outputs))
+        *local, (mean, std) = (self._statistics(full(image) - b) for b in at_global_scale(outputs))
         mean, std = mean.detach(), std.detach()
         distances = [F.l1_loss(m, mean) + F.l1_loss(s, std) for m, s in local]
         return self.loss_weight * torch.stack(distances).mean()

@@ -72,6 +72,11 @@ class GLSGNLoss(nn.Module):
         }
         for name, weight in weights_of_terms.items():
             checked_weight(weight, f"GLSGNLoss {name}")
+        if frequency_weight and not pathway_weight:
+            raise InputError(
+                "GLSGNLoss frequency_weight: of the pathways' distances, which pathway_weight: 0 "
+                "leaves out; leave it out as well"
+            )
         self.restored_weight = restored_weight
         self.criterion = criterion_of(criterion, type(self).__name__)
         self.reconstruction = (

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from glsgn_plugins.archs.blocks import shrink
 from glsgn_plugins.archs.glsgn import PATHWAY_SCALES, PathwayOutputs
-from glsgn_plugins.errors import InputError, unknown_name, wrong_type
+from glsgn_plugins.errors import InputError, is_number, unknown_name, wrong_type
 
 PATHWAYS = ("1", "2", "3", "g")
 """Names of the pathways, in the order of :attr:`.PathwayOutputs.pathways`."""
@@ -45,15 +45,26 @@ def checked_weight(weight: object, name: str) -> float:
     Raises:
         InputError: It is none: NaN would make a loss of NaN, and a negative one rewards errors.
     """
-    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-    if not number or not 0 <= weight < math.inf:  # type: ignore[operator]
+    if not is_number(weight) or not 0 <= weight < math.inf:  # type: ignore[operator]
         raise wrong_type(name, weight, "a number from 0 up")
     return float(weight)  # type: ignore[arg-type]
 
 
 def pathways_of(outputs: PathwayOutputs | Sequence[Tensor]) -> Sequence[Tensor]:
-    """B_1, B_2, B_3, B_g of the network's tuple, or the four plain tensors themselves."""
-    return outputs.pathways if isinstance(outputs, PathwayOutputs) else outputs
+    """B_1, B_2, B_3, B_g of the network's tuple, or the four plain tensors themselves.
+
+    Raises:
+        InputError: There are not four.
+    """
+    pathways = outputs.pathways if isinstance(outputs, PathwayOutputs) else outputs
+    if len(pathways) != len(PATHWAYS):
+        raise InputError(f"expected the outputs of four pathways, got {len(pathways)}")
+    return pathways
+
+
+def full(x: Tensor) -> Tensor:
+    """Half precision, as under autocast, is brought to float32; the rest stays."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def at_scale(image: Tensor, scale: int) -> Tensor:
@@ -74,6 +85,7 @@ def at_scale(image: Tensor, scale: int) -> Tensor:
 
 def frequency_distance(x: Tensor, y: Tensor) -> Tensor:
     """Mean absolute difference of the orthonormal 2-D spectra, real and imaginary parts apart."""
+    x, y = (full(image) for image in (x, y))  # a CPU's transform knows no half precision
     x, y = (torch.view_as_real(torch.fft.rfft2(image, norm="ortho")) for image in (x, y))
     return F.l1_loss(x, y)
 

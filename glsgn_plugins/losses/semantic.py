@@ -137,7 +137,7 @@ def _timm(backbone: str, layers: Sequence[int] | None, weights: str) -> tuple[nn
     except ImportError:
         raise ImportError(f"backbone {backbone} needs: pip install timm") from None
     if not timm.is_model(backbone):
-        raise unknown_name("backbone", backbone, [*LPIPS_TRUNKS, *timm.list_models()][:60])
+        raise unknown_name("backbone", backbone, [*LPIPS_TRUNKS, *timm.list_models()])
     options: dict[str, Any] = {"features_only": True}
     if weights != "random":
         file = _timm_cache(backbone) if weights == "cache" else weights
@@ -149,9 +149,16 @@ def _timm(backbone: str, layers: Sequence[int] | None, weights: str) -> tuple[nn
     except (RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"backbone {backbone}: {reason} (weights: {weights})") from None
-    count = len(net.feature_info)
-    wanted = list(range(count)) if layers is None else list(layers)
-    if not wanted or not all(0 <= k < count for k in wanted):
+    try:
+        with torch.no_grad():
+            count = len(net.eval()(torch.zeros(1, 3, SMALLEST, 3 * SMALLEST // 2)))
+    except (AssertionError, RuntimeError) as error:
+        raise InputError(
+            f"backbone {backbone}: takes images of one size alone ({str(error).splitlines()[0]}); "
+            "use one of convolutions, resnet18 say"
+        ) from None
+    wanted = list(range(count)) if layers is None else layers
+    if not isinstance(wanted, Sequence) or not wanted or not all(k in range(count) for k in wanted):
         raise InputError(f"layers: {backbone} has 0 to {count - 1}; got {wanted}")
     cfg = net.pretrained_cfg
     return _Chosen(net, wanted), cfg["mean"], cfg["std"]
@@ -184,4 +191,6 @@ class _Chosen(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = self.net(x)
-        return [maps[k] for k in self.layers]
+        # Swin's and Mamba's are (N, H, W, C).
+        last = "NHWC" in str(getattr(self.net, "output_fmt", ""))
+        return [maps[k].permute(0, 3, 1, 2) if last else maps[k] for k in self.layers]

@@ -7,8 +7,11 @@ from typing import Any
 
 import torch
 
+from glsgn_plugins.errors import InputError, unknown_name
 from glsgn_plugins.losses.semantic import SemanticDistance
 from glsgn_plugins.metrics.image_order import Image, to_hwc
+
+NETS = ("alex", "vgg", "squeeze")
 
 
 @lru_cache(maxsize=2)
@@ -39,9 +42,16 @@ def calculate_lpips(
         The distance: 0 for equal images, lower is better.
 
     Raises:
-        InputError: As of :class:`~glsgn_plugins.losses.semantic.SemanticDistance`; or
-            ``crop_border`` leaves nothing.
+        InputError: As of :class:`~glsgn_plugins.losses.semantic.SemanticDistance`; the shapes
+            differ, or ``crop_border`` leaves nothing.
     """
+    if net not in NETS:
+        raise unknown_name("calculate_lpips net", net, NETS)
+    if img.shape != img2.shape or img.ndim != 3:
+        raise InputError(
+            f"calculate_lpips: expected two images (H, W, 3) of one shape, got {img.shape} and "
+            f"{img2.shape}"
+        )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tensors = []
     for image in (img, img2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -66,14 +67,18 @@ def calculate_seam(
             f"calculate_seam: expected two images (H, W, C) of one shape, got {img.shape} and "
             f"{img2.shape}"
         )
+    for name, pair in (("grid", grid), ("multiple", multiple)):
+        if not isinstance(pair, Sequence) or len(pair) != 2 or min(pair) < 1:
+            raise InputError(f"calculate_seam {name}: expected two numbers from 1 up, got {pair}")
     restored, truth = (to_hwc(image, 0, input_order) for image in (img, img2))
     rows, cols = (
         _borders(length, cells, m) for length, cells, m in zip(restored.shape, grid, multiple)
     )
-    if not rows and not cols:
+    between = restored.shape[0] + restored.shape[1] - 2
+    if not 0 < len(rows) + len(cols) < between:
         raise InputError(
-            f"calculate_seam: grid {tuple(grid)} has no border in an image of "
-            f"{restored.shape[1]}x{restored.shape[0]}; use a finer one, or leave the metric out"
+            f"calculate_seam: grid {tuple(grid)} has no border, or nothing else, in an image "
+            f"of {restored.shape[1]}x{restored.shape[0]}; use another, or leave the metric out"
         )
     if figure == "gradient":
         seen = _border_over_rest(restored, rows, cols)

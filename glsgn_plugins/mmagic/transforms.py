@@ -15,6 +15,7 @@ from mmcv.transforms import BaseTransform
 
 from glsgn_plugins.data.crops import Crops
 from glsgn_plugins.data.datasets import CROP_KEYS
+from glsgn_plugins.data.sampling import worker_seed
 from glsgn_plugins.data.synthesis import list_photographs, make_degradation
 from glsgn_plugins.degradations import Real
 from glsgn_plugins.degradations.depth import thumbnail
@@ -23,8 +24,8 @@ from glsgn_plugins.io.images import read_image
 
 
 def _generator() -> np.random.Generator:
-    """From numpy's own state, which MMEngine seeds in every worker."""
-    return np.random.default_rng(np.random.randint(2**31, size=4))
+    """From numpy's own state, which MMEngine seeds in every worker, alike in all epochs."""
+    return np.random.default_rng([*np.random.randint(2**31, size=4), worker_seed()])
 
 
 OPTIONS = [key for key in CROP_KEYS if key not in ("crops_per_image", "seed")]

@@ -220,6 +220,58 @@ def test_a_layout_of_two_splits_is_what_its_dataset_reads(kind, clean, tmp_path)
     assert len({pair["photograph"] for pair in metadata["pairs"] if pair["split"] == "test"}) == 1
 
 
+def test_a_replaced_photograph_is_made_anew_once_and_told(clean, tmp_path):
+    """What was known of its predecessor went before what was known of it, in every run."""
+    some, out = tmp_path / "some", tmp_path / "set"
+    some.mkdir()
+    for name in ("coffee.png", "deep.png"):
+        shutil.copyfile(clean / name, some / name)
+    assert synthesize("rain", some, out, "--workers", "1") == 0
+    before = {
+        pair["name"]: pair for pair in json.loads((out / "metadata.json").read_text())["pairs"]
+    }
+    (some / "coffee.png").write_bytes(png(read_image(clean / "coffee.png")[::-1].copy()))
+    assert synthesize("rain", some, out, "--workers", "1") == 0
+    after = {
+        pair["name"]: pair for pair in json.loads((out / "metadata.json").read_text())["pairs"]
+    }
+    assert after["coffee.png"]["sources"] != before["coffee.png"]["sources"]
+    assert after["deep.png"] == before["deep.png"]
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    assert synthesize("rain", some, out, "--workers", "1") == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == times
+
+
+def test_a_photograph_stays_in_its_split_when_others_are_added(clean, tmp_path):
+    """Of three whose names say train one is to test; a fourth, nearer to it, leaves it there."""
+    some, out = tmp_path / "some", tmp_path / "set"
+    some.mkdir()
+    by_digest = sorted(
+        (hashlib.sha256(f"p{k}.png".encode()).digest()[0], f"p{k}.png") for k in range(200)
+    )
+    far = [name for first, name in by_digest if first >= 60][:3]
+    (between,) = [name for first, name in by_digest if 30 <= first < 59][:1]
+    image = read_image(clean / "coffee.png")
+    for k, name in enumerate(far):
+        (some / name).write_bytes(png(image[10 * k :]))
+    more = ("--layout", "UHR4K-Rain", "--workers", "1")
+
+    def split(name):
+        return {path.name for path in (out / name / "lq").iterdir()}
+
+    assert synthesize("rain", some, out, *more) == 0
+    assert split("test") == {far[0]}
+    (some / between).write_bytes(png(image[50:]))
+    assert synthesize("rain", some, out, *more) == 0
+    assert split("test") == {far[0]}
+    assert split("train") == {*far[1:], between}
+    # The only one of the test split is gone: another takes its place, and leaves its own.
+    (some / far[0]).unlink()
+    assert synthesize("rain", some, out, *more) == 0
+    assert split("train") == set(far[1:])
+    assert split("test") == {far[0], between}  # which is said: it is none of the set's any more
+
+
 def test_versions_of_a_photograph_share_their_truth(clean, tmp_path):
     out = tmp_path / "set"
     more = ("--per-image", "3", "--workers", "1", "--preset", "plain")
@@ -296,6 +348,16 @@ def test_names_that_are_too_long_are_said_and_the_others_go_on(clean, tmp_path, 
         shutil.copyfile(clean / "coffee.png", some / f"{name}.png")
     assert synthesize("rain", some, tmp_path / "set", "--workers", "1") == 1
     assert "its name is too long for a file of the set" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "set/lq").iterdir()] == ["a.png"]
+
+
+def test_a_photograph_that_is_too_wide_is_said_and_the_others_go_on(clean, tmp_path, capsys):
+    some = tmp_path / "some"
+    some.mkdir()
+    shutil.copyfile(clean / "coffee.png", some / "a.png")
+    (some / "b.png").write_bytes(png(np.zeros((8, 33000, 3), np.uint8)))
+    assert synthesize("rain", some, tmp_path / "set", "--workers", "1") == 1
+    assert "b.png: 33000x8 pixels: weather is drawn on up to 32766" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "set/lq").iterdir()] == ["a.png"]
 
 

@@ -1,6 +1,7 @@
 """The UHD datasets: crops, random streams, what they refuse."""
 
 import dataclasses
+import functools
 import shutil
 import subprocess
 import sys
@@ -206,6 +207,8 @@ def test_whole_scenes_are_the_largest_square_scaled_down(pairs):
 def degraded(root, **options):
     kind, preset = options.pop("type", "rain"), options.pop("preset", "plain")
     crops = {"gt_size": 64, "use_hflip": True, **options}
+    if crops["gt_size"] is None:
+        del crops["use_hflip"]
     degradation = {"type": kind, "preset": preset}
     if preset == "real":
         degradation["identity"] = 0.0
@@ -328,6 +331,11 @@ def test_what_the_datasets_refuse(tmp_path, clean, pairs):
         (lambda: Crops(seed=-1), "seed: expected a whole number from 0 up"),
         (lambda: synthesis(str(tmp_path / "no"), {"type": "rain"}), "no such folder"),
         (lambda: synthesis(str(tmp_path), {"type": "rain"}), "no image in it"),
+        (lambda: Crops(gt_size=True), "gt_size: expected a whole number from 1 up, got True"),
+        (lambda: Crops(gt_size=64, use_rot="no"), "use_rot: expected true or false, found 'no'"),
+        (lambda: Crops(crops_per_image=4), "crops_per_image: of crops alone; give gt_size"),
+        (lambda: Crops(use_rot=True), "use_rot: of crops alone; give gt_size"),
+        (lambda: synthesis(str(clean), {"type": ["rain"]}), "degradation.type: '['rain']'"),
         (lambda: Crops(resize=(0, 1)), "resize: expected [low, high], above 0 to 1"),
         (lambda: Crops(resize=[0.9, 0.5]), "resize: expected [low, high], above 0 to 1"),
         (lambda: synthesis(str(clean), {"type": "rein"}), "Did you mean 'rain'"),
@@ -344,6 +352,14 @@ def test_what_the_datasets_refuse(tmp_path, clean, pairs):
         (
             lambda: synthesis(str(clean), {"type": "haze"}, dataroot_depth=str(pairs)),
             "no depth map for 3 photographs: coffee",
+        ),
+        (
+            lambda: synthesis(
+                str(clean / "deep"),
+                {"type": "reflection"},
+                str(clean / "../" / clean.name / "deep"),
+            ),
+            "the only photograph to be reflected",
         ),
         (
             lambda: synthesis(str(clean / "deep"), {"type": "reflection"}),
@@ -439,3 +455,74 @@ def test_parts_of_a_mixed_dataset_come_as_they_would_alone(pairs, clean):
 def test_wrong_parts_of_a_mixed_dataset_are_named(datasets, says):
     with pytest.raises(InputError, match=says):
         UHDMixedDataset(datasets)
+
+
+@pytest.mark.parametrize("shape", [(2160, 3840), (1000, 8000), (64, 4000)])
+def test_a_part_that_is_scaled_alone_is_where_it_is_in_the_whole(shape):
+    """Its columns, too: of a narrow panorama they were up to 53 pixels off."""
+    across, down = np.meshgrid(np.arange(shape[1]), np.arange(shape[0]))
+    image = np.stack([across, down, across], 2).astype(np.float32)
+    crops = Crops(gt_size=32, resize=(0.5, 1.0))
+    rng = np.random.default_rng(1)
+    for _ in range(60):
+        window = crops.window(*shape, "a.png", rng)
+        scale = window.width / shape[1], window.height / shape[0]
+        shown = window.cut(image)
+        at = np.arange(32) + 0.5
+        columns = (shown[0, :, 0] + 0.5) * scale[0] - window.left - at
+        rows = (shown[:, 0, 1] + 0.5) * scale[1] - window.top - at
+        assert np.abs(columns).max() < 1.01
+        assert np.abs(rows).max() < 1.01
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_mmengines_epochs_are_other_crops_whatever_the_workers(clean, persistent):
+    """It seeds its workers alike in every epoch; ``DefaultSampler`` tells which one it is."""
+    pytest.importorskip("mmagic")
+    from mmengine.dataset import DefaultSampler
+    from mmengine.dataset import worker_init_fn as init
+
+    import glsgn_plugins.mmagic  # noqa: F401  # whose patches number the indices
+
+    def epochs(workers, sampler_of):
+        dataset = degraded(clean, seed=3)
+        more = {"persistent_workers": persistent} if workers else {}
+        seeded = functools.partial(init, num_workers=workers, rank=0, seed=5)
+        sampler = sampler_of(dataset)
+        loader = DataLoader(
+            dataset, 2, False, sampler, num_workers=workers, worker_init_fn=seeded, **more
+        )
+        found = []
+        for epoch in range(2):
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(epoch)
+            found.append(torch.cat([batch["lq"] for batch in loader]))
+        return found
+
+    first, second = epochs(2, lambda data: DefaultSampler(data, shuffle=False))
+    assert not torch.equal(first, second)
+    alone = epochs(0, lambda data: DefaultSampler(data, shuffle=False))
+    assert torch.equal(alone[0], first)
+    assert torch.equal(alone[1], second)
+    first, second = epochs(2, torch.utils.data.SequentialSampler)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("depth", "said"),
+    [
+        (np.arange(6400).reshape(64, 100) % 256, "or uint8 or uint16, got int64"),
+        (np.full((64, 100), 80.0), "expected depth in [0, 1], got 80 to 80"),
+    ],
+)
+def test_depth_of_another_range_is_named_with_its_file(clean, tmp_path, depth, said):
+    """Whole numbers of 64 bits, numpy's own, gave haze that wasn't there."""
+    (tmp_path / "clean").mkdir()
+    shutil.copyfile(clean / "coffee.png", tmp_path / "clean/a.png")
+    np.save(tmp_path / "a.npy", depth)
+    dataset = UHDSynthesisDataset(
+        str(tmp_path / "clean"), {"type": "haze"}, dataroot_depth=str(tmp_path)
+    )
+    with pytest.raises(InputError, match=r"a\.npy: expected depth") as caught:
+        dataset[0]
+    assert said in str(caught.value)

@@ -162,7 +162,7 @@ def test_exposure_white_balance_and_gamma_are_those_of_light_and_of_display(coff
 def test_noise_has_the_spread_of_shot_and_read_noise_in_light(kind):
     camera = CameraParameters(noise=kind, shot=0.002, read=0.001, seed=4)
     for level in (0.02, 0.2, 0.6):
-        display = to_display(np.float32([level]))[0]
+        display = to_display(np.float32([level]), np.uint16)[0]
         image = np.full((256, 256, 3), round(float(display) * 65535), np.uint16)
         light = to_light(camera.apply(image))
         assert light.mean() == pytest.approx(level, rel=0.05)
@@ -171,6 +171,22 @@ def test_noise_has_the_spread_of_shot_and_read_noise_in_light(kind):
         along = np.corrcoef(light[:, :-1, 0].ravel(), light[:, 1:, 0].ravel())[0, 1]
         assert (across > 0.99) == (kind == "grey")
         assert (along > 0.3) == (kind == "correlated")
+
+
+def test_correlated_noise_has_no_seams():
+    """It is made strip by strip, of 64 rows."""
+    grey = np.full((640, 256, 3), 30000, np.uint16)
+    spread, together = [], []
+    for seed in range(6):
+        camera = CameraParameters(noise="correlated", shot=0.001, read=0.01, seed=seed)
+        noise = camera.apply(grey).astype(float) - 30000
+        spread.append(noise.std((1, 2)))
+        together.append((noise[1:] * noise[:-1]).mean((1, 2)) / noise.var())
+    rows, steps = np.mean(spread, 0), np.mean(together, 0)
+    seams = np.arange(63, 639, 64)
+    assert rows[[*seams, *(seams + 1)]].mean() == pytest.approx(rows.mean(), rel=0.02)
+    assert steps[seams].mean() == pytest.approx(steps.mean(), abs=0.03)
+    assert steps.mean() > 0.5
 
 
 def test_input_and_truth_share_all_of_a_camera_but_jpeg(coffee):

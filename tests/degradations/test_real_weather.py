@@ -12,11 +12,13 @@ from glsgn_plugins.degradations import WEATHER, Place, RainLayer
 from glsgn_plugins.degradations.depth import dark_channel, picture_depth, thumbnail
 from glsgn_plugins.degradations.drops import Drops, Splashes
 from glsgn_plugins.degradations.light import to_display, to_light
+from glsgn_plugins.degradations.rain import STEEPEST
 from glsgn_plugins.degradations.real_haze import RealHazeParameters
 from glsgn_plugins.degradations.real_rain import RealRainParameters
 from glsgn_plugins.degradations.real_reflection import RealReflectionParameters, reflectance
 from glsgn_plugins.degradations.reflection import ReflectionParameters
 from glsgn_plugins.degradations.streaks import streaks
+from glsgn_plugins.errors import InputError
 
 HAZE = RealHazeParameters(
     light=True,
@@ -293,8 +295,8 @@ def test_the_truth_is_what_comes_through_the_glass(coffee, rocket):
 def test_screen_and_overflow_blend_display_values(coffee, rocket):
     image = deep(coffee)
     seen = GLASS.glass.reflected(rocket, image.shape[:2], Place.whole(image))
-    mirror = to_display(0.5 * seen)
-    scene = to_display(0.8 * to_light(image))
+    mirror = to_display(0.5 * seen, np.uint16)
+    scene = to_display(0.8 * to_light(image), np.uint16)
     screen = dataclasses.replace(GLASS, blend="screen").pair(image, rocket)[0] / 65535
     assert np.abs(screen - (scene + mirror - scene * mirror)).max() < 2e-3
     added = dataclasses.replace(GLASS, blend="overflow", cut=0.1).pair(image, rocket)[0] / 65535
@@ -350,3 +352,42 @@ def test_reflections_are_sharp_and_soft_doubled_and_not_and_their_gains_are_rdne
     assert max(one.glass.strength for one in drawn) > 0.95
     blends = Counter(one.blend for one in drawn)
     assert blends["light"] > blends["screen"] > blends["overflow"] > 100
+
+
+def test_no_streak_leans_further_than_streaks_may():
+    """The layers' spread comes on top of the rain's angle; beyond 90 degrees they vanished."""
+    steep = WEATHER["rain"][0](angle=(70, 80))
+    leans = [
+        abs(layer.angle)
+        for seed in range(300)
+        for layer in steep.sample(np.random.default_rng(seed)).layers
+    ]
+    assert max(leans) == STEEPEST
+    with pytest.raises(InputError, match="rain: spread: expected numbers from 0 to 80"):
+        WEATHER["rain"][0](spread=(0, 200))
+
+
+def test_shadows_of_16_bits_keep_their_levels_whatever_the_blend(rocket):
+    dark = np.repeat(np.tile(np.arange(4096, dtype=np.uint16), (8, 1))[..., None], 3, 2)
+    bare = dataclasses.replace(GLASS.glass, strength=0.0, transmission=1.0)
+    for blend in ("light", "screen", "overflow"):
+        lq, gt = dataclasses.replace(GLASS, glass=bare, blend=blend).pair(dark, rocket)
+        assert np.abs(lq.astype(int) - gt).max() <= 1
+        assert len(np.unique(lq)) > 4000
+
+
+def test_companions_of_another_kind_are_named(coffee):
+    rain = WEATHER["rain"][0]().sample(np.random.default_rng(0))
+    with pytest.raises(InputError, match="rain takes the photograph's thumbnail, no depth map"):
+        rain.pair(coffee, np.zeros((20, 30), np.float32))
+    with pytest.raises(InputError, match="thumbnail of 8 bits, or its depth map, got uint16"):
+        rain.pair(deep(coffee), deep(coffee))
+
+
+def test_a_photograph_that_opencv_cannot_warp_is_named(rocket):
+    wide = np.zeros((8, 33000, 3), np.uint8)
+    for kind, companion in (("rain", None), ("reflection", rocket)):
+        for seed in range(3):
+            weather = WEATHER[kind][0]().sample(np.random.default_rng(seed))
+            with pytest.raises(InputError, match=r"33\d\d\dx\d+ pixels: weather is drawn on up"):
+                weather.pair(wide, companion)

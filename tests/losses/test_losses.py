@@ -7,6 +7,7 @@ from glsgn_plugins import GLSGN, InputError
 from glsgn_plugins.losses import (
     ContentConsistencyLoss,
     GLSGNLoss,
+    IntensityConsistencyLoss,
     PathwayReconstructionLoss,
     SemanticConsistencyLoss,
 )
@@ -78,3 +79,27 @@ def test_weights_that_are_none_are_named(loss, name, weight):
     """NaN trained nothing, text was repeated, and a negative one rewards what is wrong."""
     with pytest.raises(InputError, match=f"{loss.__name__} {name}: expected a number from 0 up"):
         loss(**{name: weight})
+
+
+def test_a_fourier_term_of_pathways_that_are_left_out_is_refused():
+    with pytest.raises(InputError, match="frequency_weight: of the pathways' distances"):
+        GLSGNLoss(pathway_weight=0, frequency_weight=0.1)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_the_fourier_term_is_there_in_half_precision_too(kind):
+    gt = torch.rand(1, 3, 32, 32)
+    outputs = [p + 0.1 for p in pathways_of(gt)]
+    loss = PathwayReconstructionLoss(frequency_weight=0.5)
+    half = loss([p.to(kind) for p in outputs], gt.to(kind))
+    assert half.item() == pytest.approx(loss(outputs, gt).item(), rel=0.05)
+
+
+def test_outputs_of_other_than_four_pathways_are_named():
+    gt = torch.rand(1, 3, 32, 32)
+    for loss in (PathwayReconstructionLoss(), ContentConsistencyLoss()):
+        arguments = [pathways_of(gt)[:3]] + [gt] * isinstance(loss, PathwayReconstructionLoss)
+        with pytest.raises(InputError, match="expected the outputs of four pathways, got 3"):
+            loss(*arguments)
+    with pytest.raises(InputError, match="IntensityConsistencyLoss grid: expected two numbers"):
+        IntensityConsistencyLoss(grid=(0, 4))

@@ -56,6 +56,19 @@ def test_a_timm_backbone_by_name_and_layer():
     torch.testing.assert_close(distance(x, y), distance(y, x))
     again = SemanticDistance("resnet18", layers=[1, 2], weights="random")
     assert torch.equal(distance(x, y), again(x, y))
+    for layers in (2, ["a"], [9]):
+        with pytest.raises(InputError, match="layers: resnet18 has 0 to 4"):
+            SemanticDistance("resnet18", layers=layers, weights="random")
+
+
+def test_features_are_of_unit_length_over_channels_wherever_those_are():
+    pytest.importorskip("timm")
+    distance = SemanticDistance("mambaout_femto", layers=[0], weights="random")  # channels last
+    (features,) = distance.features(torch.rand(1, 3, 64, 96))
+    assert features.shape == (1, 48, 16, 24)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(1, 16, 24))
+    with pytest.raises(InputError, match="vit_tiny_patch16_224: takes images of one size alone"):
+        SemanticDistance("vit_tiny_patch16_224", weights="random")
 
 
 def test_weights_from_a_local_file(tmp_path):
@@ -176,3 +189,17 @@ def test_a_border_that_leaves_nothing_is_named(clean, border):
         InputError, match=f"crop_border: {border} leaves nothing of an image of 384"
     ):
         calculate_lpips(clean, clean, crop_border=border, weights="random")
+
+
+def test_what_no_metric_can_be_made_of_is_named(clean):
+    for options in ({"grid": 4}, {"grid": (0, 4)}, {"multiple": (0, 0)}):
+        (name,) = options
+        with pytest.raises(InputError, match=f"calculate_seam {name}: expected two numbers"):
+            calculate_seam(clean, clean, **options)
+    with pytest.raises(InputError, match="has no border, or nothing else"):
+        calculate_seam(clean[:96, :80], clean[:96, :80], grid=(96, 80), multiple=(1, 1))
+    with pytest.raises(InputError, match=r"calculate_lpips net: 'alexx' does not exist.*'alex'"):
+        calculate_lpips(clean, clean, net="alexx")
+    for other in (clean[:-1], clean[..., 0]):
+        with pytest.raises(InputError, match="calculate_lpips: expected two images"):
+            calculate_lpips(clean, other, weights="random")
