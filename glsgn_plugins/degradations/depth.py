@@ -59,11 +59,15 @@ def overview(companion: NDArray[Any] | None, image: Image, place: Place | None) 
     return thumbnail(image)
 
 
-def ground(grid: tuple[int, int], horizon: float) -> Map:
-    """1 at the horizon's row and above it, then as 1 / height below it; ``grid``, 0.2 to 1."""
-    rows = (np.arange(grid[0], dtype=np.float32) + 0.5) / grid[0]
+def ground(rows: NDArray[np.float32], horizon: float) -> NDArray[np.float32]:
+    """How far the ground is: 1 at the horizon and above it, then as 1 / height below it, to 0.2.
+
+    Args:
+        rows: Of the photograph's height, 0 (top) to 1, as is ``horizon``.
+        horizon: Its row.
+    """
     below = np.clip((rows - horizon) / max(1 - horizon, 1e-3), 0, 1)
-    return np.repeat((0.25 / (0.25 + below))[:, None], grid[1], axis=1)
+    return np.asarray(0.25 / (0.25 + below))
 
 
 def dark_channel(small: NDArray[np.uint8]) -> Map:
@@ -122,8 +126,9 @@ def picture_depth(
         In the size of ``small``, 0 (near) to 1 (far).
     """
     grid = (small.shape[0], small.shape[1])
+    rows = (np.arange(grid[0], dtype=np.float32) + 0.5) / grid[0]
     parts = (
-        ground(grid, horizon),
+        np.repeat(ground(rows, horizon)[:, None], grid[1], axis=1),
         smooth_field(seed, grid, Place(*grid)),
         dark_channel(small),
         by_colour(small, seed + 1),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glsgn_plugins.degradations.depth import given_depth, over_window
+from glsgn_plugins.degradations.depth import given_depth, ground, over_window
 from glsgn_plugins.degradations.light import Image, Light, check_image, in_light
 from glsgn_plugins.degradations.place import Place, TruthIsImage, smooth_field
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw
@@ -65,11 +65,9 @@ class HazeParameters(TruthIsImage):
         """
         if self.depth == "procedural":
             rows = (place.top + np.arange(shape[0], dtype=np.float32) + 0.5) / place.height
-            # The ground runs up to the horizon as 1 / height below it; the sky stays far.
-            below = np.clip((rows - self.horizon) / max(1 - self.horizon, 1e-3), 0, 1)
-            ground = 0.25 / (0.25 + below)
             relief = smooth_field(self.seed, shape, place)
-            return np.asarray((1 - self.relief) * ground[:, None] + self.relief * relief)
+            flat = ground(rows, self.horizon)[:, None]
+            return np.asarray((1 - self.relief) * flat + self.relief * relief)
         if companion is None:
             raise InputError("this haze needs a depth map of the photograph")
         return np.asarray(over_window(given_depth(companion), shape, place), np.float32)

@@ -22,6 +22,8 @@ FAR = 4.0
 """Distance of the farthest layer of streaks, where the nearest is 1."""
 FWHM = 2 * np.sqrt(2 * np.log(2))
 """Full width at half maximum of a Gaussian, in standard deviations."""
+STREAK = 1.0645
+"""Area under a Gaussian of a width of 1 at half its height."""
 STEEPEST = 80
 """Degrees from upright that streaks may lean, either way; beyond that few cross a frame."""
 STREAK_BOUNDS: dict[str, tuple[float, float]] = {
@@ -65,8 +67,8 @@ class RainLayer:
             place: Where it lies in the photograph.
 
         Returns:
-            Of ``shape``, from 0 up; its mean over a large area is 1.064 ``density * length * width
-            * opacity`` whatever the resolution (1.064: area under a Gaussian of width 1).
+            Of ``shape``, from 0 up; its mean over a large area is :data:`STREAK` ``* density *
+            length * width * opacity`` whatever the resolution.
         """
         height, width = place.height, place.width
         slope = float(np.tan(np.deg2rad(self.angle)))

@@ -35,7 +35,7 @@ from glsgn_plugins.degradations.light import (
     in_light,
 )
 from glsgn_plugins.degradations.place import Place, smooth_field
-from glsgn_plugins.degradations.rain import STEEPEST, STREAK_BOUNDS, RainLayer
+from glsgn_plugins.degradations.rain import STEEPEST, STREAK, STREAK_BOUNDS, RainLayer
 from glsgn_plugins.degradations.ranges import Range, RangedModel, draw, draw_count
 from glsgn_plugins.degradations.real_haze import RealHaze, RealHazeParameters
 from glsgn_plugins.degradations.streaks import streaks
@@ -45,8 +45,6 @@ BLENDS = ("light", "added", "screen")
 BLEND_SHARES = (0.35, 0.45, 0.2)
 MOST_STREAKS = 40000
 """In a square of the height, of one layer: more of them can't be told from a veil."""
-STREAK = 1.0645
-"""Area under a Gaussian of a width of 1 at half its height."""
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ def streaks(layer: RainLayer, shape: tuple[int, int], place: Place) -> NDArray[n
         place: Where it lies in the photograph.
 
     Returns:
-        Of ``shape``, from 0 up; its mean over a large area is 1.064 ``density * length * width *
-        opacity``.
+        Of ``shape``, from 0 up; its mean over a large area is as of ``RainLayer.mask``.
     """
     thickness = np.hypot(layer.width / FWHM, layer.defocus) * place.height
     shrink = 1 << max(0, int(np.log2(max(thickness, 1) / 1.2)))
