@@ -14,7 +14,7 @@ from glsgn_plugins.pretrained import list_pretrained, load_pretrained
 
 _renamed.install()
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "GLSGN",

@@ -288,6 +288,9 @@ def test_doctor_names_versions_and_patches(tmp_path):
         assert str(version) in told if version else "not installed" in told
     for task in shipped_tasks():
         assert any(line.split()[:1] == [task] and "checksum right" in line for line in lines)
+    if installed("pyvips"):
+        (read,) = (line for line in lines if line.startswith("  read: "))
+        assert ".jpg .jpeg .png .tif .tiff .webp" in read
     for name in ("resume:", "whole checkpoints:", "mmcv.ops", "safe loading in mmengine:"):
         assert name in done.stdout
     assert done.returncode == ("Nothing to do." not in done.stdout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import pairwise
@@ -30,7 +31,7 @@ from glsgn_plugins.archs.blocks import (
 )
 from glsgn_plugins.archs.fusion import LaplacianFusion, SumFusion
 from glsgn_plugins.archs.patches import WHOLE, Grid
-from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.errors import InputError, is_number, unknown_name, wrong_type
 
 PATHWAY_SCALES = (1, 2, 4, 4)
 """How much smaller than the image pathways 1, 2, 3 and the global one work (paper)."""
@@ -138,6 +139,13 @@ class GLSGN(nn.Module):
             raise unknown_name("GLSGN padding_mode", padding_mode, PADDING_MODES)
         if long_side is not None:
             _check_long_side(long_side)
+        for name, value in (
+            ("global_features", global_features),
+            ("local_features", local_features),
+            ("attention", attention),
+        ):
+            if not isinstance(value, bool):
+                raise wrong_type(f"GLSGN {name}", value, "true or false")
         self.options: dict[str, Any] = {
             "widths": list(widths),
             "blocks": list(blocks),
@@ -189,9 +197,33 @@ class GLSGN(nn.Module):
     def long_side(self) -> int | None:
         return self.options["long_side"]
 
+    @long_side.setter
+    def long_side(self, pixels: int | None) -> None:
+        if pixels is not None:
+            _check_long_side(pixels)
+        self.options["long_side"] = pixels
+
+    def _load_from_state_dict(
+        self, state: Any, prefix: str, metadata: dict[str, Any], *more: Any
+    ) -> None:
+        """Warn where weights come with a record of a network that restores in another way."""
+        try:
+            told = dict(json.loads(metadata[RECORD]))
+        except (KeyError, TypeError, ValueError):
+            told = {}  # none, or a damaged one, which reading the file says
+        for name in ("padding_mode", "long_side"):
+            own = self.options[name]
+            if name in told and told[name] != own:
+                warnings.warn(
+                    f"GLSGN {name}: {own}, but these weights are of a network with {told[name]}, "
+                    f"and do worse with any other; make it GLSGN({name}={told[name]!r})",
+                    stacklevel=2,
+                )
+        super()._load_from_state_dict(state, prefix, metadata, *more)
+
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> GLSGN:
-        """A network with its weights, in float32 and eval mode on the CPU.
+        """A network of this class with its weights, in float32 and eval mode on the CPU.
 
         Args:
             name: A folder that :meth:`save_pretrained` has written, a weights file, or
@@ -205,7 +237,7 @@ class GLSGN(nn.Module):
         """
         from glsgn_plugins.io.hub import load  # which knows this class
 
-        return load(name, **options)
+        return load(cls, name, **options)
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> Any:
         """Write a folder for the Hub: ``model.safetensors``, ``config.json`` and a card.
@@ -326,13 +358,13 @@ def _check_counts(name: str, values: Sequence[int], length: int) -> None:
     if (
         not isinstance(values, Sequence)
         or len(values) != length
-        or not all(isinstance(v, int) and v > 0 for v in values)
+        or not all(is_number(v, whole=True) and v > 0 for v in values)
     ):
         raise InputError(f"GLSGN {name}: expected {length} positive whole numbers, got {values!r}")
 
 
 def _check_long_side(pixels: object) -> None:
-    if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < MIN_SIZE:
+    if not is_number(pixels, whole=True) or pixels < MIN_SIZE:  # type: ignore[operator]
         raise InputError(
             f"GLSGN long_side: expected a number of pixels, {MIN_SIZE} or more, or None for images "
             f"as they are; got {pixels!r}"

@@ -45,6 +45,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
 def load_plugins() -> None:
     """Import every plugin; one that fails is reported, and its names are then unknown."""
     patch_basicsr()  # before any plugin, ours or not, imports basicsr
@@ -97,7 +101,8 @@ def _quietly(args: Any) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0; 2 for wrong input and 1 for training that had to stop, each with one line."""
+    """Exit code 0; else one line, and 2 for wrong input, 1 for training that had to stop, 130 for
+    Ctrl-C."""
     args = _parse(sys.argv[1:] if argv is None else argv)
     tolerate_undecodable_names()
     # A log that can't be written, on a full disk, is no reason for a traceback on each line.
@@ -105,6 +110,10 @@ def main(argv: list[str] | None = None) -> int:
     threading.excepthook = _quietly
     try:
         _run(args)
+    except KeyboardInterrupt:
+        goes_on = "; --auto_resume goes on from the last checkpoint"
+        _say(args.command, f"interrupted{goes_on if args.command == 'train' else ''}")
+        return INTERRUPTED
     except (InputError, StoppedError, ImportError) as error:
         _say(args.command, message_of(error))
         return 1 if isinstance(error, StoppedError) else 2

@@ -29,6 +29,9 @@ def find_set(args: argparse.Namespace) -> tuple[str | None, dict[str, Pairing]]:
     """
     from glsgn_plugins.data.layouts import LAYOUTS, find_layouts, find_pairs
 
+    if bool(args.lq) != bool(args.gt):
+        one, other = ("--gt", "--lq") if args.lq else ("--lq", "--gt")
+        raise InputError(f"{one} is missing: {other} says half of where the files are")
     if args.lq or args.gt:
         if args.split and not args.layout:
             raise InputError("--split: of layouts alone; --lq and --gt say where the files are")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import platform
+from pathlib import Path
 
 from glsgn_plugins import __version__, compat
 from glsgn_plugins.errors import InputError
+from glsgn_plugins.io import formats, libvips
 from glsgn_plugins.io.checkpoints import trusts_torch
 from glsgn_plugins.io.pretrained import pretrained_file, shipped_tasks
 
@@ -26,6 +28,22 @@ PACKAGES = [
     "huggingface-hub",
     "albumentations",
     "opencv-python",
+    "pydantic",
+    "pillow",
+    "lmdb",
+    "lpips",
+    "timm",
+    "pyvips",
+    "pyvips-binary",
+    "pillow-heif",
+    "pillow-jxl-plugin",
+    "rawpy",
+    "OpenEXR",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "spandrel",
+    "gradio",
 ]
 
 
@@ -37,6 +55,31 @@ def _versions() -> None:
 
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     print(f"  {'GPUs':<18}{', '.join(names) or 'none: everything runs on the CPU'}")
+
+
+def _formats() -> None:
+    """Prints what ``glsgn restore`` reads and writes here, and what more would take."""
+    print("\nFormats of photographs")
+    try:
+        vips = libvips.vips()
+    except InputError as error:
+        print(f"  none: {error}")
+        return
+    print(f"  libvips {'.'.join(str(vips.version(part)) for part in range(3))}")
+    lacking = {suffix: formats.lacking(suffix) for suffix in formats.READ}
+    print(f"  read: {' '.join(suffix for suffix, missing in lacking.items() if not missing)}")
+    print(f"  written: {' '.join(suffix for suffix in formats.WRITTEN if _is_written(suffix))}")
+    for missing in sorted({missing for missing in lacking.values() if missing}):
+        these = " ".join(suffix for suffix in lacking if lacking[suffix] == missing)
+        print(f"  {these}: {missing}")
+
+
+def _is_written(suffix: str) -> bool:
+    try:
+        formats.check_written(Path(suffix[1:] + suffix))
+    except InputError:
+        return False
+    return True
 
 
 def _weights() -> list[str]:
@@ -96,6 +139,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run(_args: argparse.Namespace) -> int:
     """Print the report; exit code 1 where there is something left to do."""
     _versions()
+    _formats()
     problems = _weights()
     for package, patch, patches in (
         ("basicsr", compat.patch_basicsr, compat.BASICSR_PATCHES),

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 
+from glsgn_plugins import __version__
 from glsgn_plugins.cli import (
     app,
     convert,
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="glsgn", description="GLSGN's own commands, beside those of the frameworks."
     )
+    parser.add_argument("--version", action="version", version=f"glsgn-plugins {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     for subcommand in SUBCOMMANDS:
         subcommand.add_to(commands)

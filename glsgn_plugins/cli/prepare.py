@@ -45,6 +45,12 @@ def run(args: argparse.Namespace) -> int:
     for name in ("workers", "sub_images", "step"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise InputError(f"--{name.replace('_', '-')}: expected 1 or more")
+    for name, of, there in (
+        ("step", "--sub-images", args.sub_images),
+        ("out", "--sub-images and --lmdb", args.sub_images or args.lmdb),
+    ):
+        if getattr(args, name) is not None and not there:
+            raise InputError(f"--{name}: of {of} alone; give that, or leave it out")
     if args.lmdb and not args.shard.whole:
         raise InputError(
             "--lmdb: a database has one writer; leave out --shard, or cut sub-images by shards and "

@@ -56,8 +56,15 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "profile are restored in sRGB and keep their profile, and the colours beyond sRGB. In a "
         "folder, HEIC and BMP become PNG, and raw files TIFF of 16 bits.",
     )
-    parser.add_argument("inputs", nargs="+", metavar="IN", help="files, folders, 'patterns*'")
-    parser.add_argument("output", type=Path, metavar="OUT", help="a folder; or a file, of one file")
+    parser.add_argument(
+        "inputs", nargs="+", type=_named, metavar="IN", help="files, folders, 'patterns*'"
+    )
+    parser.add_argument(
+        "output",
+        type=lambda text: Path(_named(text)),
+        metavar="OUT",
+        help="a folder; or a file, of one file",
+    )
     network = parser.add_mutually_exclusive_group(required=True)
     network.add_argument(
         "--task", metavar="TASK", help=f"with the shipped weights: {', '.join(OPTIONS)}"
@@ -107,6 +114,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.set_defaults(run=run)
 
 
+def _named(text: str) -> str:
+    """Python would take nothing for the current folder, and restore all that is below it."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name; is a variable not set?")
+    return text
+
+
 def run(args: argparse.Namespace) -> int:
     """Exit code 0; 1 where a file could not be restored, and the others were."""
     try:
@@ -124,7 +138,10 @@ def run(args: argparse.Namespace) -> int:
     jobs = args.shard.take(_jobs(args.inputs, args.output, args.compare))
     left = [job for job in jobs if args.overwrite or not _made(job[1], args.compare)]
     if len(left) < len(jobs):
-        print(f"{len(jobs) - len(left)} of {len(jobs)} are in {args.output} already")
+        print(
+            f"{len(jobs) - len(left)} of {len(jobs)} are in {args.output} already, however they "
+            "were made; --overwrite makes them anew"
+        )
     net = load_pretrained(args.task) if args.weights is None else read_glsgn(args.weights)
     net = net.to(memory_format=torch.channels_last).to(device)
     try:
@@ -225,12 +242,17 @@ def _files(argument: str, output: Path) -> Iterator[tuple[Path, Path]]:
         there = walk(path.absolute(), output.absolute(), _fail)
         yield from ((p, p.relative_to(path.absolute())) for p in _images(there))
     else:
-        there = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]
+        # Brackets in names of folders that are there are no pattern.
+        root = next((p for p in path.parents if os.path.isdir(p)), Path())
+        pattern = str(path.relative_to(root))
+        there = [root / name for name in sorted(glob.glob(pattern, root_dir=root, recursive=True))]
         own = output.resolve()
         there = [p for p in there if p.is_file() and own not in p.resolve().parents]
         yield from ((p, Path(p.name)) for p in _images(there))
     others = [left_out(there, formats.READ), *_lacking(there)]
     if not _images(there):
+        if there_is and path.is_dir() and path.resolve() == output.resolve():
+            raise InputError(f"{argument}: input and output are one folder; give another")
         what = "holds no images" if there_is else "no such file, folder or pattern"
         more = "".join(f"; {one}" for one in others if one)
         raise InputError(f"{argument}: {what} ({formats.LISTED}){more}")

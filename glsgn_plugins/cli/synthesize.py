@@ -111,6 +111,9 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"--{name.replace('_', '-')}: expected 1 or more")
     if args.seed < 0:
         raise InputError("--seed: expected 0 or more")
+    for name, kind in (("reflections", "reflection"), ("depth", "haze")):
+        if getattr(args, name) is not None and args.degradation != kind:
+            raise InputError(f"--{name}: of {kind} alone; leave it out")
     settings = Settings(
         clean=args.clean,
         degradation={

@@ -17,7 +17,7 @@ ROWS = 512
 
 def restore_array(
     net: nn.Module,
-    array: np.ndarray,
+    array: np.ndarray | Any,
     tile: str | int = "auto",
     *,
     mask: np.ndarray | None = None,
@@ -27,9 +27,10 @@ def restore_array(
 
     Args:
         net: As of :func:`restore`.
-        array: ``(H, W, 3)``, RGB: uint8, uint16, or floating point in [0, 1].
+        array: ``(H, W, 3)``, RGB: uint8, uint16, or floating point in [0, 1]; or Pillow's image of
+            that kind.
         tile: As of :func:`restore`, and so are ``options``.
-        mask: ``(H, W)``, floating point in [0, 1]: where the change is wanted.
+        mask: ``(H, W)``, floating point in [0, 1] or bool: where the change is wanted.
 
     Returns:
         The restored image, an array of the same type and, unless the network enlarges, shape;
@@ -39,12 +40,16 @@ def restore_array(
         InputError: The array is another or has values that aren't finite, an option can't be used,
             or what the network gives for whole numbers is not finite.
     """
+    if isinstance(array, Tensor):
+        raise InputError("expected an array, got a tensor; restore takes these, (N, 3, H, W)")
+    array = np.asarray(array)
     if array.ndim != 3 or array.shape[2] != 3:
         raise InputError(f"expected an array (H, W, 3), RGB; got shape {array.shape}")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)  # as some readers give them
     image = _tensor(array)
     weight = None
     if mask is not None:
+        mask = np.asarray(mask)
         weight = torch.from_numpy(np.array(mask, mask.dtype.newbyteorder("=")))
     restored = restore(net, image.permute(2, 0, 1)[None], tile, mask=weight, **options)
     restored = restored[0].permute(1, 2, 0)

@@ -51,7 +51,7 @@ def restore_file(
     tile: str | int = "auto",
     *,
     strength: float = 1.0,
-    mask: np.ndarray | None = None,
+    mask: np.ndarray | Path | str | None = None,
     region: Sequence[int] | None = None,
     say: Callable[[str], object] = LOGGER.info,
     **options: Any,
@@ -67,7 +67,8 @@ def restore_file(
         target: Its end says the format. What is there is written over, but never ``source`` itself;
             the file appears whole or not at all, and its folder is made where it isn't there.
         tile: As of :func:`glsgn_plugins.restore`, and so are ``strength`` and ``options``.
-        mask: ``(H, W)``, floating point in [0, 1]: where the change is wanted.
+        mask: ``(H, W)``, floating point in [0, 1] or bool, or a grey image's file, white where it
+            is 1: where the change is wanted.
         region: Left column, top row, width and height of a rectangle outside of which nothing
             changes.
         say: Told what is left out of the target, and what :func:`glsgn_plugins.restore` says.
@@ -82,6 +83,8 @@ def restore_file(
     if target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"{target}: would be written over itself; give another name")
     formats.check_written(target)
+    if isinstance(mask, (str, Path)):
+        mask = photographs.read_mask(Path(mask))
     photograph = photographs.read(source)
     colours = colours_of(photograph, source)
     left_out = photographs.check_target(target, photograph)
@@ -89,16 +92,19 @@ def restore_file(
     copied = strength == 0 and formats.same_format(source, target)
     if left_out and not copied:
         say(f"{target}: leaves out {', '.join(left_out)}")
-    restored = restore_photograph(
-        net,
-        photograph,
-        colours,
-        tile,
-        strength=strength,
-        mask=_inside(mask, region, photograph.pixels.shape[:2]),
-        say=say,
-        **options,
-    )
+    try:
+        restored = restore_photograph(
+            net,
+            photograph,
+            colours,
+            tile,
+            strength=strength,
+            mask=_inside(mask, region, photograph.pixels.shape[:2]),
+            say=say,
+            **options,
+        )
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     if copied:
         atomic_write(target, source.read_bytes())
     else:

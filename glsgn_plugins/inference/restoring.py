@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from glsgn_plugins.archs.glsgn import GLSGN
-from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.errors import InputError, is_number, unknown_name
 from glsgn_plugins.inference.memory import bytes_per_pixel, free_memory
 from glsgn_plugins.inference.reduced import check_long_side, reduced_size, restore_reduced
 from glsgn_plugins.inference.steps import NotFollowedError
@@ -80,6 +80,10 @@ class Plan:
         return dataclasses.replace(self, tile=self.tile // 2, memory=self.memory // 2)
 
 
+BRIGHTEST = 2.0
+"""What no image in [0, 1] reaches, though it may overshoot."""
+
+
 def _glsgn(net: nn.Module) -> GLSGN | None:
     """The GLSGN in a network that is one, be it compiled or wrapped for several devices."""
     for name in ("module", "_orig_mod"):
@@ -128,6 +132,14 @@ def check_tile(tile: object) -> None:
         raise InputError(f"tile: {tile}, but a tile has at least one pixel")
     if isinstance(tile, str) and tile not in MODES:
         raise unknown_name("tile", tile, (*MODES, "a number of pixels"))
+
+
+def check_range(highest: float) -> None:
+    """InputError where an image's highest value is far beyond 1: it counts to 255, most likely."""
+    if highest > BRIGHTEST:
+        raise InputError(
+            f"values up to {highest:.4g}, expected [0, 1]; divide them by 255, or give uint8"
+        )
 
 
 def check_finite(restored: Tensor, net: nn.Module) -> None:
@@ -255,6 +267,8 @@ def restore(
         raise InputError(
             f"expected images as a tensor, got {type(image).__name__}; restore_array takes arrays"
         )
+    if not isinstance(net, nn.Module):
+        raise InputError(f"expected a network, got {net!r}; load_pretrained gives one by its task")
     if image.ndim != 4 or not (image.is_floating_point() or image.dtype == torch.uint8):
         raise InputError(
             "expected images (N, 3, H, W), RGB, in floating point in [0, 1] or uint8; got "
@@ -263,6 +277,13 @@ def restore(
     if amp is not None and amp not in AMP_TYPES:
         raise unknown_name("amp", amp, AMP_TYPES)
     strength = check_strength(strength)
+    if memory is not None and (not is_number(memory, whole=True) or memory < 1):
+        raise InputError(f"memory: expected a number of bytes from 1 up, got {memory!r}")
+    # On other devices to look would be to wait.
+    if image.is_floating_point() and image.device.type == "cpu" and image.numel():
+        check_range(image.amax().item())
+    if isinstance(mask, Tensor) and mask.dtype == torch.bool:
+        mask = mask.float()
     check_mask(mask, image.shape[2:])
     check_tile(tile)
     check_overlap(overlap, tile)

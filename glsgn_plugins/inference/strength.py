@@ -30,6 +30,8 @@ def check_strength(strength: object, name: str = "strength") -> float:
     Raises:
         InputError: It is none.
     """
+    if isinstance(strength, np.floating):
+        strength = float(strength)
     if not is_number(strength) or not 0 <= strength <= STRONGEST:  # type: ignore[operator]
         raise InputError(
             f"{name}: expected a number from 0 (nothing changes) over 1 (as the network has it) to "
@@ -50,6 +52,10 @@ def check_mask(mask: Tensor | None, size: Sequence[int]) -> None:
     """
     if mask is None:
         return
+    if not isinstance(mask, Tensor):
+        raise InputError(
+            f"mask: expected a tensor, got {type(mask).__name__}; restore_array takes arrays"
+        )
     if mask.ndim != 2 or not mask.is_floating_point():
         raise InputError(
             "mask: expected (H, W) in floating point in [0, 1]; got "

@@ -105,6 +105,9 @@ def lacking(suffix: str) -> str | None:
 def check_written(path: Path) -> None:
     """InputError where files with this end can't be written here; says what would help."""
     suffix = path.suffix.lower()
+    if suffix not in WRITTEN:
+        what = f"{suffix} isn't written" if suffix else "no file's name"
+        raise InputError(f"{path}: {what}; give {', '.join(WRITTEN)}")
     for ends, operation in ((".avif", "heifsave"), (".jxl", "jxlsave")):
         if suffix == ends and not has(operation):
             raise InputError(

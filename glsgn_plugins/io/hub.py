@@ -7,6 +7,7 @@ with the same for people, and a card. Local folders of that kind need no package
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 FILE = "model.safetensors"
 CONFIG = "config.json"
+REPOSITORY = r"[\w.-]+/[\w.-]+"
+"""What the Hub's repositories are named like."""
 
 CARD = """---
 {{ card_data }}
@@ -94,27 +97,31 @@ def push(net: GLSGN, repo_id: str, **options: Any) -> Any:
         raise InputError(f"{repo_id}: not pushed ({_reason(error)})") from error
 
 
-def load(name: str | Path, **options: Any) -> GLSGN:
-    """As of :meth:`~glsgn_plugins.archs.glsgn.GLSGN.from_pretrained`."""
-    from glsgn_plugins.io.pretrained import is_shipped
+def load(kind: type[GLSGN], name: str | Path, **options: Any) -> GLSGN:
+    """As of :meth:`~glsgn_plugins.archs.glsgn.GLSGN.from_pretrained` of the class ``kind``."""
+    from glsgn_plugins.io.pretrained import SCHEME, is_shipped, shipped_tasks
     from glsgn_plugins.io.weights import read_glsgn
 
     path = Path(name)
     if is_shipped(name) or path.is_file():
-        net = read_glsgn(name)
-    elif path.is_dir():
-        net = _of_folder(path)
-    else:
-        net = read_glsgn(_downloaded(str(name), options))
-    return net
+        return read_glsgn(name, kind)
+    if path.is_dir():
+        return _of_folder(path, kind)
+    if not re.fullmatch(REPOSITORY, str(name)):
+        tasks = ", ".join(SCHEME + task for task in shipped_tasks())
+        raise InputError(
+            f"{name}: no such folder or file, and no repository of the Hub (user/name); weights "
+            f"that are shipped are {tasks}"
+        )
+    return read_glsgn(_downloaded(str(name), options), kind)
 
 
-def _of_folder(folder: Path) -> GLSGN:
+def _of_folder(folder: Path, kind: type[GLSGN]) -> GLSGN:
     from glsgn_plugins.io.weights import read_glsgn
 
     if not (folder / FILE).is_file():
         raise InputError(f"{folder}: holds no {FILE}, which GLSGN.save_pretrained writes")
-    net = read_glsgn(folder / FILE)
+    net = read_glsgn(folder / FILE, kind)
     config = folder / CONFIG
     if config.is_file():
         try:

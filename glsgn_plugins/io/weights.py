@@ -311,21 +311,30 @@ def glsgn_from(weights: Mapping[str, Tensor], source: Path | str) -> GLSGN:
     return _built(weights, _recorded(weights, source, record_in(weights, source)))
 
 
-def _built(weights: Mapping[str, Tensor], options: dict[str, Any]) -> GLSGN:
-    with torch.device("meta"):
-        net = GLSGN(**options)
-    net.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
+def _built(
+    weights: Mapping[str, Tensor], options: dict[str, Any], kind: type[GLSGN] = GLSGN
+) -> GLSGN:
+    # What is made in inference mode could never be trained.
+    with torch.inference_mode(False):
+        with torch.device("meta"):
+            net = kind(**options)
+        own = {key: value.float().clone() for key, value in weights.items()}
+        net.load_state_dict(own, assign=True)
     return net.eval()
 
 
-def read_glsgn(path: Path | str) -> GLSGN:
+def read_glsgn(path: Path | str, kind: type[GLSGN] = GLSGN) -> GLSGN:
     """The network in a file, as of :func:`read_weights`, in eval mode on the CPU.
+
+    Args:
+        path: Likewise.
+        kind: The class that is made, GLSGN or one's own that takes the same options.
 
     Raises:
         InputError: Likewise.
     """
     found = read_weights(path)
-    return _built(found.weights, found.options)
+    return _built(found.weights, found.options, kind)
 
 
 def of_generator(weights: Mapping[str, Tensor]) -> Weights:

@@ -1,6 +1,7 @@
 """The network: identity at first, gradients everywhere, parts that switch, any size and format."""
 
 import json
+import warnings
 from copy import deepcopy
 from fnmatch import fnmatch
 from pathlib import Path
@@ -417,6 +418,8 @@ def test_overfits_a_rainy_crop(rainy_pair):
         ({"widths": (16, 24, 32)}, "widths: expected 4 positive whole numbers"),
         ({"widths": (16, 24, 32, 0)}, "widths"),
         ({"widths": 16}, "widths"),
+        ({"widths": (True, 4, 4, 4)}, "widths"),
+        ({"global_features": "no"}, "global_features: expected true or false, found 'no'"),
         ({"blocks": (1, 1)}, "blocks: expected 3"),
         ({"grids": ((4, 4), (2, 2))}, "grids: expected three pairs"),
         ({"grids": 3}, "grids: expected three pairs .* got 3"),
@@ -462,3 +465,29 @@ def test_size_multiples():
     net = GLSGN(**TINY, grids=PAPER_GRIDS)
     assert net.train().size_multiple == (32, 16)
     assert net.eval().size_multiple == GLSGN(**TINY).size_multiple == (16, 16)
+
+
+def test_the_size_to_restore_at_may_be_set():
+    net = GLSGN(widths=(4, 4, 4, 4))
+    net.long_side = 320
+    assert net.long_side == net.options["long_side"] == 320
+    net.long_side = None
+    assert net.long_side is None
+    with pytest.raises(InputError, match="GLSGN long_side: expected a number of pixels"):
+        net.long_side = 3
+
+
+def test_weights_of_a_network_that_restores_in_another_way_say_so():
+    """Their tensors fit, and images came out otherwise without a word."""
+    options = {"widths": (4, 4, 4, 4)}
+    state = GLSGN(**options, long_side=320, padding_mode="replicate").state_dict()
+    with pytest.warns(UserWarning, match="these weights are of") as told:
+        GLSGN(**options).load_state_dict(state)
+    assert [str(one.message).split(",")[0] for one in told] == [
+        "GLSGN padding_mode: zeros",
+        "GLSGN long_side: None",
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GLSGN(**options, long_side=320, padding_mode="replicate").load_state_dict(state)
+        GLSGN(**options).load_state_dict(dict(state))  # which knows nothing of its network

@@ -432,3 +432,17 @@ def test_help_of_the_real_command(tmp_path):
     assert done.returncode == 0
     for flag in ("-opt", "--auto_resume", "--launcher", "--debug", "--force_yml"):
         assert flag in done.stdout
+
+
+@pytest.mark.parametrize("of", ["train", "test"])
+def test_ctrl_c_is_one_line(of, monkeypatch, capsys):
+    from glsgn_plugins.cli import basicsr as command
+
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_run", interrupted)
+    assert command.main([of, "-opt", "a.yml"]) == 130
+    said = capsys.readouterr().err
+    assert said.startswith(f"basicsr {of}: error: interrupted")
+    assert ("--auto_resume goes on" in said) == (of == "train")

@@ -463,3 +463,25 @@ def test_any_command_may_be_interrupted(monkeypatch, capsys):
     monkeypatch.setattr("glsgn_plugins.cli.path.run", interrupted)
     assert main(["path"]) == 130
     assert capsys.readouterr().err == "glsgn path: interrupted\n"
+
+
+@pytest.mark.parametrize("argv", [("", "out"), ("a.png", "")])
+def test_an_empty_name_is_no_folder(argv, weights, tmp_path, capsys, monkeypatch):
+    """Of a variable that isn't set; Python takes it for the current folder."""
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "a.png", picture())
+    with pytest.raises(SystemExit):
+        command(*argv, "--weights", weights)
+    assert "an empty name; is a variable not set?" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_folders_may_have_brackets_and_not_be_their_own_output(weights, tmp_path, capsys):
+    folder = tmp_path / "day [1]"
+    folder.mkdir()
+    save(folder / "a.png", picture())
+    assert command(folder / "*.png", tmp_path / "out", "--weights", weights) == 0
+    assert (tmp_path / "out/a.png").exists()
+    capsys.readouterr()
+    assert command(folder, folder, "--weights", weights) == 2
+    assert "input and output are one folder; give another" in capsys.readouterr().err

@@ -448,7 +448,7 @@ def test_a_full_disk_says_so_and_leaves_whole_files(clean, tmp_path):
         (["--layout", "UHR4K-Rian"], "Did you mean 'UHR4K-Rain'"),
         (["--per-image", "0"], "--per-image: expected 1 or more"),
         (["--seed", "-3"], "--seed: expected 0 or more"),
-        (["--depth", "."], "only for the degradation 'haze'"),
+        (["--depth", "."], "--depth: of haze alone"),
     ],
 )
 def test_wrong_arguments(more, said, clean, tmp_path, capsys, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import TINY, trained_like
+from PIL import Image
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -608,3 +609,34 @@ def test_progress_comes_up_to_one(net):
         restore(network, torch.rand(1, 3, 64, 64), tile, progress=shares.append)
         assert shares == sorted(shares)
         assert shares[-1] == pytest.approx(1)
+
+
+def test_what_is_no_image_network_or_mask_is_named(net):
+    image, array = torch.rand(1, 3, 40, 48), np.zeros((40, 48, 3), np.uint8)
+    for call, said in (
+        (lambda: restore("rain", image), "expected a network, got 'rain'"),
+        (
+            lambda: restore(net, image, mask=np.ones((40, 48))),
+            "mask: expected a tensor, got ndarray",
+        ),
+        (lambda: restore(net, image, memory="1GB"), "memory: expected a number of bytes"),
+        (lambda: restore(net, image, memory=0), "memory: expected a number of bytes"),
+        (lambda: restore(net, 255 * image), "expected [0, 1]; divide them by 255"),
+        (lambda: restore_array(net, image), "expected an array, got a tensor"),
+        (lambda: restore_array(net, [1, 2]), "expected an array (H, W, 3), RGB"),
+        (lambda: restore_array(net, array.astype(np.float32) + 200), "values up to 200, expected"),
+        (lambda: restore_array(net, array, mask=[1]), "mask: expected (H, W) in floating point"),
+    ):
+        with pytest.raises(InputError) as caught:
+            call()
+        assert said in str(caught.value)
+
+
+def test_pillows_images_and_masks_of_truth_values_are_taken(net):
+    array = (255 * torch.rand(40, 48, 3)).byte().numpy()
+    assert np.array_equal(restore_array(net, Image.fromarray(array)), restore_array(net, array))
+    mask = np.zeros((40, 48), bool)
+    mask[:20] = True
+    wanted = restore_array(net, array, mask=mask.astype(np.float32))
+    assert np.array_equal(restore_array(net, array, mask=mask), wanted)
+    assert np.array_equal(restore_array(net, array, strength=np.float32(0)), array)

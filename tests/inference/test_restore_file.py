@@ -57,17 +57,28 @@ def test_a_region_a_mask_and_a_strength(net, source, tmp_path):
     restored[:30, 40:] = pixels[:30, 40:]
     assert np.array_equal(restored, pixels)
 
+    Image.fromarray((255 * mask).astype(np.uint8)).save(tmp_path / "mask.png")
+    of_file = restore_file(net, source, tmp_path / "c.png", mask=str(tmp_path / "mask.png"))
+    of_array = restore_file(net, source, tmp_path / "d.png", mask=mask)
+    assert np.array_equal(of_file.restored, of_array.restored)
+
 
 @pytest.mark.parametrize(
     ("target", "options", "message"),
     [
         ("a.png", {}, "a.png: would be written over itself; give another name"),
-        ("b.heic", {}, "b.heic: "),
+        ("b.heic", {}, r"b.heic: .heic isn't written; give .jpg"),
+        ("b.gif", {}, r"b.gif: .gif isn't written; give .jpg"),
+        ("", {}, r"no file's name; give .jpg"),
         ("b.jpg", {}, "b.jpg: the image has 16 bits"),
         ("b.png", {"region": (0, 0, 10)}, "region 0 0 10: expected X Y WIDTH HEIGHT"),
         ("b.png", {"region": (0.5, 0, 10, 10)}, "region 0.5 0 10 10: expected X Y WIDTH HEIGHT"),
-        ("b.png", {"region": (80, 0, 20, 10)}, "goes beyond the image of 90x60 pixels"),
-        ("b.png", {"strength": 2}, "strength: expected a number from 0"),
+        (
+            "b.png",
+            {"region": (80, 0, 20, 10)},
+            "a.png: region 80 0 20 10: goes beyond the image",
+        ),
+        ("b.png", {"strength": 2}, "a.png: strength: expected a number from 0"),
     ],
 )
 def test_what_cannot_be_is_said_and_nothing_is_written(

@@ -76,8 +76,10 @@ def test_what_is_no_network_is_named(net, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"empty: holds no model\.safetensors"):
         GLSGN.from_pretrained(tmp_path / "empty")
-    for name in ("nobody/nothing", "not a name/at all/of any", str(tmp_path / "missing")):
-        with pytest.raises(InputError, match="no such folder or file, and the Hub doesn't"):
+    with pytest.raises(InputError, match="no such folder or file, and the Hub doesn't"):
+        GLSGN.from_pretrained("nobody/nothing")
+    for name in ("not a name/at all/of any", str(tmp_path / "missing")):
+        with pytest.raises(InputError, match="no such folder or file, and no repository"):
             GLSGN.from_pretrained(name)
     net.save_pretrained(tmp_path / "net")
     config = tmp_path / "net/config.json"
@@ -142,3 +144,30 @@ for call in (lambda: GLSGN().save_pretrained("x"), lambda: GLSGN.from_pretrained
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment()
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_class_of_ones_own_is_what_comes_back(net, tmp_path):
+    class Mine(GLSGN):
+        pass
+
+    net.save_pretrained(tmp_path / "net")
+    for name in (tmp_path / "net", tmp_path / "net/model.safetensors"):
+        back = Mine.from_pretrained(name)
+        assert type(back) is Mine
+        equal(back, net)
+    assert type(Mine.from_pretrained("glsgn://rain")) is Mine
+
+
+@pytest.mark.parametrize("name", ["rain", "net.pth", "/nowhere/net", "a/b/c"])
+def test_what_can_be_no_repository_is_not_asked_for(name, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", None)
+    with pytest.raises(InputError, match=f"^{name}: no such folder or file, and no.*glsgn://rain"):
+        GLSGN.from_pretrained(name)
+
+
+def test_weights_that_are_loaded_in_inference_mode_can_be_trained(net, tmp_path):
+    net.save_pretrained(tmp_path / "net")
+    with torch.inference_mode():
+        back = GLSGN.from_pretrained(tmp_path / "net")
+    equal(back, net)
+    back.train()(torch.rand(1, 3, 64, 64)).sum().backward()
