@@ -15,6 +15,7 @@ import threading
 from importlib.metadata import entry_points
 from typing import Any
 
+from glsgn_plugins.cli import INTERRUPTED
 from glsgn_plugins.compat import patch_basicsr
 from glsgn_plugins.errors import InputError, StoppedError, message_of
 from glsgn_plugins.io.atomic import NO_SPACE, tolerate_undecodable_names
@@ -43,10 +44,6 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             "--force_yml", nargs="+", default=[], metavar="KEY:KEY=VALUE", help="set options"
         )
     return parser.parse_args(argv)
-
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 def load_plugins() -> None:

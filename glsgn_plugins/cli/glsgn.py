@@ -8,6 +8,7 @@ import sys
 
 from glsgn_plugins import __version__
 from glsgn_plugins.cli import (
+    INTERRUPTED,
     app,
     convert,
     doctor,
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         return code
     except KeyboardInterrupt:
         print(f"glsgn {args.command}: interrupted", file=sys.stderr)
-        return restore.INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:  # of `glsgn path | head -1`: Python would complain at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from glsgn_plugins.archs.glsgn import GLSGN
+from glsgn_plugins.cli import INTERRUPTED
 from glsgn_plugins.cli.shards import add_shard
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference import (
@@ -41,9 +42,6 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{rema
 
 LONGEST = 255
 """Bytes of a file's name on the usual disks."""
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
