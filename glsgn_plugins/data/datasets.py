@@ -36,13 +36,16 @@ UHR4K_SUBSETS = {"syn": "UHR4K-Syn", "real": "UHR4K-Real", "rain": "UHR4K-Rain"}
 CROP_KEYS = [field.name for field in dataclasses.fields(Crops)]
 
 
-def arguments(init: Callable[..., None], options: Mapping[str, Any], kind: str) -> dict[str, Any]:
+def arguments(
+    init: Callable[..., None], options: Mapping[str, Any], kind: str, adapters: Sequence[str] = ()
+) -> dict[str, Any]:
     """Arguments of a dataset out of flat options, among which are the fields of ``Crops``.
 
     Args:
         init: The dataset's ``__init__``.
         options: What a configuration says.
         kind: The dataset's name, for messages.
+        adapters: Keys that the adapter has taken out already, which messages name as well.
 
     Raises:
         InputError: A key doesn't exist, or is missing.
@@ -52,7 +55,7 @@ def arguments(init: Callable[..., None], options: Mapping[str, Any], kind: str) 
     known = [*(name for name in made if name != "crops"), *CROP_KEYS]
     for key in options:
         if key not in known:
-            raise unknown_name(f"{key} ({kind})", key, known)
+            raise unknown_name(f"{key} ({kind})", key, [*known, *adapters])
     for name, parameter in made.items():
         if parameter.default is parameter.empty and name not in options:
             raise InputError(f"{kind} lacks '{name}'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from mmagic import registry as mmagic
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.data.datasets import check_whole
 from glsgn_plugins.errors import InputError, lacks_type, nearest, unknown_name, wrong_type
-from glsgn_plugins.mmagic.datasets import FromConfig
+from glsgn_plugins.mmagic.datasets import OWN_KEYS, FromConfig
 from glsgn_plugins.mmagic.tiled_model import TiledEditModel
 from glsgn_plugins.schema import (
     Natural,
@@ -111,9 +112,9 @@ def check_config(cfg: Mapping[str, Any]) -> None:
                     raise unknown_name(f"optim_wrapper.clip_grad.{key}", key, CLIP_GRAD)
     for place, section, registry in _typed(cfg):
         _check_type(place, section, registry)
-    for key in ("val_dataloader", "test_dataloader"):
-        for place, loader in _each(cfg.get(key), key):
-            _check_whole(f"{place}.dataset", loader["dataset"])
+    for phase in ("train", "val", "test"):
+        for place, loader in _each(cfg.get(f"{phase}_dataloader"), f"{phase}_dataloader"):
+            _check_dataset(f"{place}.dataset", loader["dataset"], whole=phase != "train")
     _check_restoring(cfg["model"])
 
 
@@ -138,13 +139,26 @@ def _derives(section: Mapping[str, Any], registry: Any, base: type) -> bool:
     return inspect.isclass(made) and issubclass(made, base)
 
 
-def _check_whole(place: str, dataset: Any) -> None:
-    """Of validation and tests, where it is one of ours."""
-    if isinstance(dataset, Mapping) and _derives(dataset, mmagic.DATASETS, FromConfig):
-        try:
+def _check_dataset(place: str, dataset: Any, whole: bool) -> None:
+    """One of ours, before MMEngine has made its folder; ``whole``: of validation or tests."""
+    if not isinstance(dataset, Mapping) or not _derives(dataset, mmagic.DATASETS, FromConfig):
+        return
+    kind = dataset["type"]
+    made = mmagic.DATASETS.get(kind) if isinstance(kind, str) else kind
+    own = {key: value for key, value in dataset.items() if key not in (*OWN_KEYS, *BUILD_KEYS)}
+    try:
+        if whole:
             check_whole(dataset)
-        except InputError as error:
-            raise InputError(f"{place}.{error}") from None
+        made.arguments(_plain(own))
+    except InputError as error:
+        raise InputError(f"{place}.{error}") from None
+    root = dataset.get("dataroot")
+    if isinstance(root, str) and not Path(root).expanduser().is_dir():
+        raise InputError(f"{place}.dataroot: '{root}' is no folder; expected the set's own")
+
+
+BUILD_KEYS = ("type", "_scope_")
+"""What the registry takes out of a section."""
 
 
 def _check_loop(loop: dict[str, Any]) -> None:

@@ -20,6 +20,9 @@ from glsgn_plugins.data import datasets
 from glsgn_plugins.data.crops import Crops
 from glsgn_plugins.io.files import equal_names
 
+OWN_KEYS = ("metainfo", "as_bytes")
+"""What a config says beside the arguments of the core's dataset and its crops."""
+
 
 class FromConfig:
     """Mixed into a dataset: builds it from a config, and gives samples in MMagic's form.
@@ -41,7 +44,7 @@ class FromConfig:
         as_bytes: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(**datasets.arguments(super().__init__, options, type(self).__name__))
+        super().__init__(**self.arguments(options))
         self.metainfo = dict(metainfo or {})
         self.as_bytes = as_bytes
         same = equal_names([str(pair.gt) for pair in getattr(self, "pairs", ())])
@@ -51,6 +54,19 @@ class FromConfig:
                 "over each other; scores are right",
                 level=logging.WARNING,
             )
+
+    @classmethod
+    def arguments(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the core's dataset.
+
+        Args:
+            options: Of a config, without this class's own.
+
+        Raises:
+            InputError: A key doesn't exist or is missing, or a value of the crops is not possible.
+        """
+        init = super().__init__
+        return datasets.arguments(init, options, cls.__name__, OWN_KEYS)
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """A batch: ``inputs``, ``(3, H, W)``, and ``gt_img`` in [0, 255], RGB, as they say."""

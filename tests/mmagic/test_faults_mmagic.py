@@ -279,3 +279,23 @@ def test_mim_says_it_in_one_line(project):
     assert "train_dataloader.dataset.type" in line
     assert "Traceback (most recent call last)" not in log.split("error: ")[0]
     assert json.dumps("BasicImageDataset").strip('"') in line
+
+
+@pytest.mark.parametrize("phase", ["train", "val"])
+def test_slips_in_our_datasets_are_found_before_anything_is_made(phase, tmp_path):
+    """With their place, and with the keys that the shipped configs set among those known."""
+    cfg = tiny()
+    place = f"{phase}_dataloader.dataset"
+    ours = {"type": "UHDPairedDataset", "dataroot": str(tmp_path), "layout": "synthesized"}
+    cfg[f"{phase}_dataloader"]["dataset"] = {**ours, "as_bytes": True, "metainfo": {}}
+    check(cfg)
+    for slip, said in (
+        ({"layuot": "x"}, f"{place}.layuot (UHDPairedDataset): 'layuot' does not exist"),
+        ({"layuot": "x"}, "as_bytes"),
+        ({"dataroot": "none"}, f"{place}.dataroot: 'none' is no folder"),
+        ({"seed": -1}, f"{place}.seed: expected a whole number from 0 up"),
+    ):
+        cfg[f"{phase}_dataloader"]["dataset"] = {**ours, **slip}
+        with pytest.raises(InputError) as caught:
+            check(cfg)
+        assert said in str(caught.value)
