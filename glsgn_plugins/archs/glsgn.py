@@ -139,13 +139,6 @@ class GLSGN(nn.Module):
             raise unknown_name("GLSGN padding_mode", padding_mode, PADDING_MODES)
         if long_side is not None:
             _check_long_side(long_side)
-        for name, value in (
-            ("global_features", global_features),
-            ("local_features", local_features),
-            ("attention", attention),
-        ):
-            if not isinstance(value, bool):
-                raise wrong_type(f"GLSGN {name}", value, "true or false")
         self.options: dict[str, Any] = {
             "widths": list(widths),
             "blocks": list(blocks),
@@ -158,6 +151,9 @@ class GLSGN(nn.Module):
             "padding_mode": padding_mode,
             "long_side": long_side,
         }
+        for name in ("global_features", "local_features", "attention"):
+            if not isinstance(self.options[name], bool):
+                raise wrong_type(f"GLSGN {name}", self.options[name], "true or false")
         self.return_pathways = return_pathways
         self.checkpointing = checkpointing
         self.local_features = local_features

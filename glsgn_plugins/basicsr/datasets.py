@@ -43,13 +43,13 @@ class FromOptions:
         as_bytes = options.pop("as_bytes", False)
         if not isinstance(as_bytes, bool):
             raise wrong_type("as_bytes", as_bytes, "true or false")
-        made = datasets.arguments(super().__init__, options, opt["type"])
-        if opt.get("scale", 1) != 1:
-            raise InputError(f"scale: {opt['scale']}, but {opt['type']} has inputs of equal size")
-        if opt.get("phase") == "train" and made["crops"].gt_size is None:
+        if opt.get("phase") == "train" and options.get("gt_size") is None:
             raise InputError(f"{opt['type']} lacks 'gt_size', the training crop in pixels")
         if opt.get("phase", "train") != "train":
             datasets.check_whole(options)
+        made = datasets.arguments(super().__init__, options, opt["type"])
+        if opt.get("scale", 1) != 1:
+            raise InputError(f"scale: {opt['scale']}, but {opt['type']} has inputs of equal size")
         super().__init__(**made)
         self.opt = opt
         self.as_bytes = as_bytes

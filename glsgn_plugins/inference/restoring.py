@@ -279,8 +279,8 @@ def restore(
     strength = check_strength(strength)
     if memory is not None and (not is_number(memory, whole=True) or memory < 1):
         raise InputError(f"memory: expected a number of bytes from 1 up, got {memory!r}")
-    # On other devices to look would be to wait.
-    if image.is_floating_point() and image.device.type == "cpu" and image.numel():
+    # On other devices to look would be to wait, and tensors of other classes may have no values.
+    if type(image) is Tensor and image.is_floating_point() and image.is_cpu and image.numel():
         check_range(image.amax().item())
     if isinstance(mask, Tensor) and mask.dtype == torch.bool:
         mask = mask.float()
