@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 
 class InputError(ValueError):
@@ -40,9 +40,14 @@ EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 NUMBER = re.compile(rf"{EXPONENT.pattern}|[+-]?\d+\.?\d*")
 
 
-def is_number(value: object, whole: bool = False) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether options hold a number: ``true`` is none, though Python takes it for 1."""
-    return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether they hold a whole one; likewise."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:

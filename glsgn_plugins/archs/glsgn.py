@@ -31,7 +31,7 @@ from glsgn_plugins.archs.blocks import (
 )
 from glsgn_plugins.archs.fusion import LaplacianFusion, SumFusion
 from glsgn_plugins.archs.patches import WHOLE, Grid
-from glsgn_plugins.errors import InputError, is_number, unknown_name, wrong_type
+from glsgn_plugins.errors import InputError, is_whole, unknown_name, wrong_type
 
 PATHWAY_SCALES = (1, 2, 4, 4)
 """How much smaller than the image pathways 1, 2, 3 and the global one work (paper)."""
@@ -354,13 +354,13 @@ def _check_counts(name: str, values: Sequence[int], length: int) -> None:
     if (
         not isinstance(values, Sequence)
         or len(values) != length
-        or not all(is_number(v, whole=True) and v > 0 for v in values)
+        or not all(is_whole(v) and v > 0 for v in values)
     ):
         raise InputError(f"GLSGN {name}: expected {length} positive whole numbers, got {values!r}")
 
 
 def _check_long_side(pixels: object) -> None:
-    if not is_number(pixels, whole=True) or pixels < MIN_SIZE:  # type: ignore[operator]
+    if not is_whole(pixels) or pixels < MIN_SIZE:
         raise InputError(
             f"GLSGN long_side: expected a number of pixels, {MIN_SIZE} or more, or None for images "
             f"as they are; got {pixels!r}"

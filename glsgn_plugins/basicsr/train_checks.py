@@ -16,7 +16,7 @@ from glsgn_plugins.basicsr.option_files import Options
 from glsgn_plugins.basicsr.schema import Cosine, MultiStep
 from glsgn_plugins.basicsr.section_types import check_arguments
 from glsgn_plugins.basicsr.tiled_model import TiledSRModel
-from glsgn_plugins.errors import InputError, unknown_name, wrong_type
+from glsgn_plugins.errors import InputError, is_number, unknown_name, wrong_type
 from glsgn_plugins.schema import validate
 from glsgn_plugins.training import compiler
 
@@ -90,7 +90,7 @@ def _check_optimizer(place: str, section: Options, known: list[str]) -> None:
     if section["type"] not in known:
         raise unknown_name(f"{place}.type", section["type"], known)
     rate = section.get("lr")
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate < 0:
+    if not is_number(rate) or rate < 0:
         raise wrong_type(f"{place}.lr", rate, "a number from 0 up")
     made = getattr(torch.optim, section["type"])
     check_arguments(place, section, made, known=("type",), supplied=("params",))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glsgn_plugins.degradations import Place
-from glsgn_plugins.errors import InputError, is_number, wrong_type
+from glsgn_plugins.errors import InputError, is_number, is_whole, wrong_type
 
 Image = NDArray[Any]
 
@@ -92,9 +92,9 @@ class Crops:
     def __post_init__(self) -> None:
         for name in ("gt_size", "crops_per_image"):
             value = getattr(self, name)
-            if value is not None and (not is_number(value, whole=True) or value < 1):
+            if value is not None and (not is_whole(value) or value < 1):
                 raise InputError(f"{name}: expected a whole number from 1 up, got {value!r}")
-        if not is_number(self.seed, whole=True) or self.seed < 0:
+        if not is_whole(self.seed) or self.seed < 0:
             raise InputError(f"seed: expected a whole number from 0 up, got {self.seed!r}")
         if not is_number(self.scene_share) or not 0 <= self.scene_share <= 1:
             raise InputError(f"scene_share: expected 0 to 1, got {self.scene_share!r}")

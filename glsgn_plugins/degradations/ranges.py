@@ -48,7 +48,7 @@ class RangedModel:
     def _check(self, name: str, value: object) -> None:
         what = f"{type(self).__name__.lower().removeprefix('real') or 'preset real'}: {name}"
         if name in self.SHARES:
-            if not is_number(value) or not 0 <= value <= 1:  # type: ignore[operator]
+            if not is_number(value) or not 0 <= value <= 1:
                 raise InputError(f"{what}: expected one number from 0 to 1, got {value!r}")
             return
         if (

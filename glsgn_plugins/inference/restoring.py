@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from glsgn_plugins.archs.glsgn import GLSGN
-from glsgn_plugins.errors import InputError, is_number, unknown_name
+from glsgn_plugins.errors import InputError, is_whole, unknown_name
 from glsgn_plugins.inference.memory import bytes_per_pixel, free_memory
 from glsgn_plugins.inference.reduced import check_long_side, reduced_size, restore_reduced
 from glsgn_plugins.inference.steps import NotFollowedError
@@ -161,7 +161,7 @@ def check_overlap(overlap: object, tile: object, name: str = "overlap") -> None:
     """InputError, with this name, unless ``overlap`` of :func:`restore` can be it."""
     if overlap is None:
         return
-    if isinstance(overlap, bool) or not isinstance(overlap, int) or overlap < 0:
+    if not is_whole(overlap) or overlap < 0:
         raise InputError(f"{name}: expected a number of pixels from 0 up, got {overlap!r}")
     if isinstance(tile, int) and overlap >= tile:
         raise InputError(f"{name}: {overlap} pixels of tiles of {tile}; expected fewer than tile")
@@ -277,7 +277,7 @@ def restore(
     if amp is not None and amp not in AMP_TYPES:
         raise unknown_name("amp", amp, AMP_TYPES)
     strength = check_strength(strength)
-    if memory is not None and (not is_number(memory, whole=True) or memory < 1):
+    if memory is not None and (not is_whole(memory) or memory < 1):
         raise InputError(f"memory: expected a number of bytes from 1 up, got {memory!r}")
     # On other devices to look would be to wait, and tensors of other classes may have no values.
     if type(image) is Tensor and image.is_floating_point() and image.is_cpu and image.numel():

@@ -32,12 +32,12 @@ def check_strength(strength: object, name: str = "strength") -> float:
     """
     if isinstance(strength, np.floating):
         strength = float(strength)
-    if not is_number(strength) or not 0 <= strength <= STRONGEST:  # type: ignore[operator]
+    if not is_number(strength) or not 0 <= strength <= STRONGEST:
         raise InputError(
             f"{name}: expected a number from 0 (nothing changes) over 1 (as the network has it) to "
             f"{STRONGEST}, got {strength!r}"
         )
-    return float(strength)  # type: ignore[arg-type]
+    return float(strength)
 
 
 def check_mask(mask: Tensor | None, size: Sequence[int]) -> None:

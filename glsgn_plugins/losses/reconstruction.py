@@ -45,9 +45,9 @@ def checked_weight(weight: object, name: str) -> float:
     Raises:
         InputError: It is none: NaN would make a loss of NaN, and a negative one rewards errors.
     """
-    if not is_number(weight) or not 0 <= weight < math.inf:  # type: ignore[operator]
+    if not is_number(weight) or not 0 <= weight < math.inf:
         raise wrong_type(name, weight, "a number from 0 up")
-    return float(weight)  # type: ignore[arg-type]
+    return float(weight)
 
 
 def pathways_of(outputs: PathwayOutputs | Sequence[Tensor]) -> Sequence[Tensor]:

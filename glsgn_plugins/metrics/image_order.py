@@ -12,6 +12,15 @@ from glsgn_plugins.errors import InputError, unknown_name
 Image = NDArray[Any]
 
 
+def check_alike(metric: str, image: Image, other: Image) -> None:
+    """InputError, with the metric's name, unless both are images of one shape."""
+    if image.ndim != 3 or image.shape != other.shape:
+        raise InputError(
+            f"{metric}: expected two images (H, W, C) of one shape, got {image.shape} and "
+            f"{other.shape}"
+        )
+
+
 def to_hwc(image: Image, crop_border: int, input_order: str) -> Image:
     """``(H, W, C)`` in float64, without ``crop_border`` pixels at each edge.
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from glsgn_plugins.errors import InputError, unknown_name
+from glsgn_plugins.errors import unknown_name
 from glsgn_plugins.losses.semantic import SemanticDistance
-from glsgn_plugins.metrics.image_order import Image, to_hwc
+from glsgn_plugins.metrics.image_order import Image, check_alike, to_hwc
 
 NETS = ("alex", "vgg", "squeeze")
 
@@ -47,11 +47,7 @@ def calculate_lpips(
     """
     if net not in NETS:
         raise unknown_name("calculate_lpips net", net, NETS)
-    if img.shape != img2.shape or img.ndim != 3:
-        raise InputError(
-            f"calculate_lpips: expected two images (H, W, 3) of one shape, got {img.shape} and "
-            f"{img2.shape}"
-        )
+    check_alike("calculate_lpips", img, img2)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tensors = []
     for image in (img, img2):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from glsgn_plugins.errors import InputError, unknown_name
-from glsgn_plugins.metrics.image_order import Image, to_hwc
+from glsgn_plugins.metrics.image_order import Image, check_alike, to_hwc
 
 SEAM_FIGURES = ("gradient", "residual")
 
@@ -62,11 +62,7 @@ def calculate_seam(
     """
     if figure not in SEAM_FIGURES:
         raise unknown_name("calculate_seam figure", figure, SEAM_FIGURES)
-    if img.shape != img2.shape or img.ndim != 3:
-        raise InputError(
-            f"calculate_seam: expected two images (H, W, C) of one shape, got {img.shape} and "
-            f"{img2.shape}"
-        )
+    check_alike("calculate_seam", img, img2)
     for name, pair in (("grid", grid), ("multiple", multiple)):
         if not isinstance(pair, Sequence) or len(pair) != 2 or min(pair) < 1:
             raise InputError(f"calculate_seam {name}: expected two numbers from 1 up, got {pair}")
