@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from mmagic import registry as mmagic
@@ -152,9 +151,6 @@ def _check_dataset(place: str, dataset: Any, whole: bool) -> None:
         made.arguments(_plain(own))
     except InputError as error:
         raise InputError(f"{place}.{error}") from None
-    root = dataset.get("dataroot")
-    if isinstance(root, str) and not Path(root).expanduser().is_dir():
-        raise InputError(f"{place}.dataroot: '{root}' is no folder; expected the set's own")
 
 
 BUILD_KEYS = ("type", "_scope_")
