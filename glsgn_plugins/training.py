@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from glsgn_plugins.archs.blocks import PatchNorm
+from glsgn_plugins.degradations.on_device.weather import degrade
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference.tiled import as_float
 
@@ -156,6 +157,20 @@ def to_device(images: Tensor, device: torch.device) -> Tensor:
     if moved.dtype == torch.uint8:
         moved = as_float(moved)
     return moved.contiguous(memory_format=torch.channels_last)
+
+
+def pair_on_device(data: Mapping[str, Any], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Inputs and truths of a batch on the device, as of :func:`to_device`.
+
+    Args:
+        data: ``lq`` and ``gt``; or ``gt`` and ``recipe``, which are degraded there.
+        device: Where to.
+    """
+    if "recipe" not in data:
+        return to_device(data["lq"], device), to_device(data["gt"], device)
+    recipe = {name: copy_to(part, device) for name, part in data["recipe"].items()}
+    lq, gt = degrade(copy_to(data["gt"], device), recipe)
+    return to_device(lq, device), to_device(gt, device)
 
 
 def compiler(how: bool | str | None, place: str) -> str | None:

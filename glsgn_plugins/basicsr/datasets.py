@@ -6,6 +6,7 @@ A section takes the arguments of the dataset and the fields of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from basicsr.utils.registry import DATASET_REGISTRY
@@ -29,30 +30,40 @@ LOADER_KEYS = (
 """For BasicSR's loader, or added by BasicSR."""
 
 
+OWN_KEYS = ("as_bytes", "degrade_on_device")
+"""What a section says beside the arguments of the core's dataset and its crops."""
+
+
 class FromOptions:
     """Mixed into a dataset: builds it from BasicSR's options, and keeps them as BasicSR wants.
 
-    With ``as_bytes: true`` samples stay uint8, for models that convert them on the device.
+    With ``as_bytes: true`` samples stay uint8, for models that convert them on the device. With
+    ``degrade_on_device: true`` beside it these degrade them there, too.
 
     Raises:
         InputError: A key doesn't exist or is missing; or as of the dataset.
     """
 
+    degrade_on_device: Callable[[], None]
+
     def __init__(self, opt: dict[str, Any]) -> None:
         options = {key: value for key, value in opt.items() if key not in LOADER_KEYS}
-        as_bytes = options.pop("as_bytes", False)
-        if not isinstance(as_bytes, bool):
-            raise wrong_type("as_bytes", as_bytes, "true or false")
+        own = {key: options.pop(key, False) for key in OWN_KEYS}
+        for key, value in own.items():
+            if not isinstance(value, bool):
+                raise wrong_type(key, value, "true or false")
         if opt.get("phase") == "train" and options.get("gt_size") is None:
             raise InputError(f"{opt['type']} lacks 'gt_size', the training crop in pixels")
         if opt.get("phase", "train") != "train":
-            datasets.check_whole(options)
-        made = datasets.arguments(super().__init__, options, opt["type"])
+            datasets.check_whole({**options, **own})
+        made = datasets.arguments(super().__init__, options, opt["type"], OWN_KEYS)
         if opt.get("scale", 1) != 1:
             raise InputError(f"scale: {opt['scale']}, but {opt['type']} has inputs of equal size")
         super().__init__(**made)
         self.opt = opt
-        self.as_bytes = as_bytes
+        self.as_bytes = own["as_bytes"]
+        if own["degrade_on_device"]:
+            self.degrade_on_device()
 
 
 @DATASET_REGISTRY.register()

@@ -23,7 +23,7 @@ from glsgn_plugins.training import (
     average_statistics,
     compile_forward,
     compiler,
-    to_device,
+    pair_on_device,
     uncompiled,
     update_averages,
     with_fused,
@@ -117,11 +117,14 @@ class GLSGNModel(TiledSRModel):
         return super().model_to_device(net.to(memory_format=torch.channels_last))
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        """``lq`` and ``gt``: ``(N, 3, H, W)``, RGB in [0, 1] or uint8."""
+        """``lq`` and ``gt``: ``(N, 3, H, W)``, RGB in [0, 1] or uint8.
+
+        In training, where the dataset leaves degrading to the device, ``gt`` and its ``recipe``.
+        """
         if self.validating:  # the tester takes what it needs of an image
             super().feed_data(data)
         else:
-            self.lq, self.gt = (to_device(data[key], self.device) for key in ("lq", "gt"))
+            self.lq, self.gt = pair_on_device(data, self.device)
 
     def test(self) -> None:
         """As of ``TiledSRModel``."""

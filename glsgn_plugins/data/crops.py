@@ -146,16 +146,25 @@ class Crops:
         top, left = (int(rng.integers(side - size + 1)) for side in (height, width))
         return Window(height, width, top, left, (size, size))
 
-    def turn(self, images: tuple[Image, ...], rng: np.random.Generator) -> tuple[Image, ...]:
-        """Flip and turn images alike, as drawn."""
+    def turns(self, rng: np.random.Generator) -> tuple[bool, bool, bool]:
+        """Draw whether a crop is flipped left to right, then top to bottom, then transposed."""
         across, down, turned = rng.random(3) < 0.5
         if self.gt_size is None:
-            return images
-        if self.use_hflip and across:
+            return False, False, False
+        return (
+            bool(self.use_hflip and across),
+            bool(self.use_rot and down),
+            bool(self.use_rot and turned),
+        )
+
+    def turn(self, images: tuple[Image, ...], rng: np.random.Generator) -> tuple[Image, ...]:
+        """Flip and turn images alike, as drawn."""
+        across, down, turned = self.turns(rng)
+        if across:
             images = tuple(image[:, ::-1] for image in images)
-        if self.use_rot and down:
+        if down:
             images = tuple(image[::-1] for image in images)
-        if self.use_rot and turned:
+        if turned:
             images = tuple(image.transpose(1, 0, 2) for image in images)
         return images
 

@@ -1,7 +1,8 @@
 """Datasets of paired and of synthesized images, in plain torch; the adapters register them.
 
 A sample is a dict of ``lq`` and ``gt``, ``(3, H, W)`` float32, RGB in [0, 1], and of ``lq_path``
-and ``gt_path``: what BasicSR's own datasets give.
+and ``gt_path``: what BasicSR's own datasets give. Where degrading is left to the device, ``gt`` is
+the clean crop, and ``recipe`` is in place of ``lq``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from glsgn_plugins.data.crops import Crops, Image, Window
 from glsgn_plugins.data.layouts import Pair, find_pairs, read_pair, unpaired
 from glsgn_plugins.data.sampling import SampleIndex, sample_rng
 from glsgn_plugins.data.synthesis import Synthesis
+from glsgn_plugins.degradations import Degradation
+from glsgn_plugins.degradations.on_device import Shapes, recipe, shapes_of
 from glsgn_plugins.errors import InputError, lacks_type, unknown_name
 from glsgn_plugins.io.headers import read_header
 from glsgn_plugins.io.images import read_image, read_rows
@@ -71,8 +74,10 @@ def check_whole(options: Mapping[str, Any]) -> None:
         options: A dataset's, as they stand in a file.
 
     Raises:
-        InputError: They cut, scale or turn.
+        InputError: They cut, scale or turn, or leave degrading to the trainer.
     """
+    if options.get("degrade_on_device"):
+        raise InputError("degrade_on_device: of training alone; leave it out")
     cutting = [key for key in options if key in CROP_KEYS and key != "seed"]
     if cutting:
         raise InputError(
@@ -87,13 +92,39 @@ class _Photographs(Dataset[Sample]):
     Attributes:
         as_bytes: Samples stay uint8 up to 255, a quarter of the bytes between processes and to a
             GPU; the adapters set it where their model converts on the device.
+        recipes: Shapes of the recipes, where degrading is left to the device.
     """
 
     crops: Crops
     as_bytes = False
+    recipes: Shapes | None = None
 
     def __len__(self) -> int:
         raise NotImplementedError
+
+    def degrade_on_device(self) -> None:
+        """Leave degrading to the device: from now on, samples are clean crops and recipes.
+
+        Batches of them are for :func:`glsgn_plugins.degradations.on_device.degrade`.
+
+        Raises:
+            InputError: The crops aren't squares of one size, samples aren't bytes, or a part isn't
+                synthesized over the picture's own depth.
+        """
+        size = self.crops.gt_size
+        if size is None or not self.as_bytes:
+            raise InputError("degrade_on_device: needs gt_size, and as_bytes: true")
+        self._leave(shapes_of(self._models(), size))
+
+    def _leave(self, shapes: Shapes) -> None:
+        self.recipes = shapes
+
+    def _models(self) -> list[Degradation]:
+        """What is drawn from, in any part."""
+        raise InputError(
+            f"degrade_on_device: {type(self).__name__} has pairs, which are degraded already; it "
+            "is for photographs (UHDSynthesisDataset)"
+        )
 
     def _decode(self, index: int, streams: Sequence[np.random.Generator]) -> Any:
         """What the samples of an index are made of; each will be drawn from one of the streams."""
@@ -102,6 +133,12 @@ class _Photographs(Dataset[Sample]):
     def _sample(self, decoded: Any, rng: np.random.Generator) -> tuple[Image, Image, Path, Path]:
         """One crop: lq and gt, and their files."""
         raise NotImplementedError
+
+    def _made(self, decoded: Any, rng: np.random.Generator) -> Sample:
+        """One sample, of arrays ``(H, W, 3)``."""
+        lq, gt, lq_path, gt_path = self._sample(decoded, rng)
+        lq, gt = self.crops.turn((lq, gt), rng)
+        return {"lq": lq, "gt": gt, "lq_path": str(lq_path), "gt_path": str(gt_path)}
 
     def __getitem__(self, index: int) -> Sample:
         """One sample.
@@ -119,28 +156,18 @@ class _Photographs(Dataset[Sample]):
             streams = [self._stream(index) for index in group]
             decoded = self._decode(int(group[0]), streams)
             for rng in streams:
-                lq, gt, lq_path, gt_path = self._sample(decoded, rng)
-                lq, gt = self._turn((lq, gt), rng)
-                samples.append(
-                    {
-                        "lq": self._tensor(lq, lq_path),
-                        "gt": self._tensor(gt, gt_path),
-                        "lq_path": str(lq_path),
-                        "gt_path": str(gt_path),
-                    }
-                )
+                sample = self._made(decoded, rng)
+                for key in {"lq", "gt"} & sample.keys():
+                    sample[key] = self._tensor(sample[key], sample[f"{key}_path"])
+                samples.append(sample)
         return samples
 
-    def _tensor(self, image: Image, path: Path) -> Tensor:
+    def _tensor(self, image: Image, path: str) -> Tensor:
         if not self.as_bytes:
             return to_tensor(image)
         if image.dtype != np.uint8:
             raise InputError(f"{path}: has 16 bits, which as_bytes would cut; leave it out")
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-
-    def _turn(self, images: tuple[Image, ...], rng: np.random.Generator) -> tuple[Image, ...]:
-        """Flip and turn a sample."""
-        return self.crops.turn(images, rng)
 
     def _stream(self, index: int) -> np.random.Generator:
         if self.crops.gt_size is None:  # validation: each image alike, every time
@@ -325,6 +352,31 @@ class UHDSynthesisDataset(_Photographs):
         lq, gt = parameters.pair(window.cut(image), companion, window.place)
         return lq, gt, path, path
 
+    def _models(self) -> list[Degradation]:
+        if self.synthesis.has_depth:
+            raise InputError(
+                "degrade_on_device: not with dataroot_depth, whose maps are of any size; leave out "
+                "either"
+            )
+        return [self.synthesis.model]
+
+    def _made(
+        self, decoded: tuple[Path, Image, NDArray[Any] | None], rng: np.random.Generator
+    ) -> Sample:
+        if self.recipes is None:
+            return super()._made(decoded, rng)
+        path, image, companion = decoded
+        window = self.crops.window(image.shape[0], image.shape[1], path, rng)
+        parameters = self.synthesis.sample(rng)
+        turns = self.crops.turns(rng)
+        made = recipe(parameters, self.recipes, companion, window.place, turns)
+        return {
+            "gt": window.cut(image),
+            "recipe": {name: torch.from_numpy(array) for name, array in made.items()},
+            "lq_path": str(path),
+            "gt_path": str(path),
+        }
+
 
 PARTS: dict[str, type[_Photographs]] = {
     kind.__name__: kind for kind in (UHDPairedDataset, UHR4KDataset, UHDSynthesisDataset)
@@ -383,13 +435,13 @@ class UHDMixedDataset(_Photographs):
         part = self.parts[k]
         return part, part._decode(index - self._starts[k], streams)
 
-    def _sample(
-        self, decoded: tuple[_Photographs, Any], rng: np.random.Generator
-    ) -> tuple[Image, Image, Path, Path]:
-        part, its = decoded
-        lq, gt, lq_path, gt_path = part._sample(its, rng)
-        lq, gt = part.crops.turn((lq, gt), rng)
-        return lq, gt, lq_path, gt_path
+    def _models(self) -> list[Degradation]:
+        return [model for part in self.parts for model in part._models()]
 
-    def _turn(self, images: tuple[Image, ...], rng: np.random.Generator) -> tuple[Image, ...]:
-        return images  # as its part has turned them
+    def _leave(self, shapes: Shapes) -> None:
+        for part in (self, *self.parts):
+            part.recipes = shapes
+
+    def _made(self, decoded: tuple[_Photographs, Any], rng: np.random.Generator) -> Sample:
+        part, its = decoded
+        return part._made(its, rng)

@@ -79,6 +79,11 @@ class Synthesis:
         elif dataroot_depth is not None:
             raise InputError("dataroot_depth: only for the degradation 'haze'")
 
+    @property
+    def has_depth(self) -> bool:
+        """Whether each photograph has a depth map of its own."""
+        return bool(self._depth)
+
     def sample(self, rng: np.random.Generator) -> Parameters:
         """Draw a degradation."""
         parameters = self.model.sample(rng)

@@ -72,6 +72,12 @@ class HazeParameters(TruthIsImage):
             raise InputError("this haze needs a depth map of the photograph")
         return np.asarray(over_window(given_depth(companion), shape, place), np.float32)
 
+    def clear(
+        self, companion: NDArray[Any] | None, shape: tuple[int, int], place: Place
+    ) -> NDArray[np.float32]:
+        """t over a window of the photograph; arguments as of :meth:`distance`."""
+        return np.asarray(np.exp(-self.beta * self.distance(companion, shape, place)), np.float32)
+
     def apply(
         self, image: Image, companion: NDArray[Any] | None = None, place: Place | None = None
     ) -> Image:
@@ -92,8 +98,7 @@ class HazeParameters(TruthIsImage):
         if not self.beta:
             return image.copy()
         place = place or Place.whole(image)
-        clear = self.distance(companion, (image.shape[0], image.shape[1]), place)
-        clear = np.exp(-self.beta * clear)
+        clear = self.clear(companion, (image.shape[0], image.shape[1]), place)
         airlight = np.asarray(self.airlight, np.float32)
 
         def change(light: Light, rows: slice) -> Light:

@@ -157,6 +157,17 @@ class RainParameters(TruthIsImage):
         layers = tuple(RainLayer(**layer) for layer in record["layers"])
         return cls(**{**record, "layers": layers})
 
+    @property
+    def _streaks(self) -> list[RainLayer]:
+        return [layer for layer in self.layers if layer.density * layer.opacity > 0]
+
+    def clear(self, shape: tuple[int, int], place: Place) -> Light:
+        """What is left of the background over a window, behind one layer after the other."""
+        clear = np.full(shape, 1 - self.veil, np.float32)
+        for layer in self._streaks:
+            clear *= 1 - np.minimum(layer.mask(shape, place), 1)
+        return clear
+
     def apply(self, image: Image, companion: Any = None, place: Place | None = None) -> Image:
         """The image in this rain.
 
@@ -172,16 +183,9 @@ class RainParameters(TruthIsImage):
             InputError: It isn't such an image.
         """
         check_image(image)
-        layers = [layer for layer in self.layers if layer.density * layer.opacity > 0]
-        if not layers and not self.veil:
+        if not self._streaks and not self.veil:
             return image.copy()
-        place = place or Place.whole(image)
-        # What is left of the background, and the light that came to it, behind one layer after
-        # the other.
-        clear = np.full(image.shape[:2], 1 - self.veil, np.float32)
-        for layer in layers:
-            mask = layer.mask((image.shape[0], image.shape[1]), place)
-            clear *= 1 - np.minimum(mask, 1)
+        clear = self.clear((image.shape[0], image.shape[1]), place or Place.whole(image))
 
         def change(light: Light, rows: slice) -> Light:
             light -= self.radiance

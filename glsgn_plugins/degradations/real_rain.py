@@ -43,6 +43,8 @@ from glsgn_plugins.errors import InputError
 
 BLENDS = ("light", "added", "screen")
 BLEND_SHARES = (0.35, 0.45, 0.2)
+AROUND = 10
+"""Pixels of a photograph's thumbnail to one of the background's light that drops show."""
 MOST_STREAKS = 40000
 """In a square of the height, of one layer: more of them can't be told from a veil."""
 
@@ -113,7 +115,7 @@ class RealRainParameters:
     def light_of(self, small: NDArray[np.uint8]) -> Light:
         """The light of streaks over a whole photograph, ``(h, w, 3)``, in values of the blend."""
         # What a drop shows is as wide as its surroundings: some twenty pixels a side are enough.
-        size = tuple(max(1, round(side / 10)) for side in (small.shape[1], small.shape[0]))
+        size = tuple(max(1, round(side / AROUND)) for side in (small.shape[1], small.shape[0]))
         values = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_AREA), np.float64) / 255
         radiance = np.asarray(self.radiance, np.float64)
         if self.blend == "light":

@@ -84,6 +84,11 @@ class RealReflectionParameters:
         glass = ReflectionParameters.from_record(record["glass"])
         return cls(**{**record, **tuples, "glass": glass})
 
+    @property
+    def scene_gain(self) -> NDArray[np.float32]:
+        """Of red, green and blue in linear light: those of display values to about the curve's."""
+        return np.asarray(self.scene, np.float32) ** 2.2
+
     def gains(self, place: Place) -> tuple[Map, Map]:
         """Over a whole photograph: of what comes through, and of what is reflected.
 
@@ -127,7 +132,6 @@ class RealReflectionParameters:
         height, width = image.shape[:2]
         through, back = self.gains(place)
         seen = self.glass.reflected(companion, (height, width), place, self.lamps)
-        scene = np.asarray(self.scene, np.float32)
         mirror = np.asarray(self.reflected, np.float32)
         lq, gt = np.empty_like(image), np.empty_like(image)
         for top in range(0, height, STRIP_ROWS):
@@ -136,8 +140,7 @@ class RealReflectionParameters:
             shape = (rows.stop - top, width)
             light = to_light(image[rows])
             light *= over_window(through, shape, at)[..., None]
-            # Gains of display values, as a power of about the curve's.
-            light *= scene**2.2
+            light *= self.scene_gain
             gt[rows] = from_light(light, image.dtype)
             reflection = seen[rows] * over_window(back, shape, at)[..., None]
             reflection *= mirror

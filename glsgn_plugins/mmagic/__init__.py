@@ -2,8 +2,8 @@
 
 A config does so by ``custom_imports = dict(imports=["glsgn_plugins.mmagic"])``.
 
-``MODELS``: ``GLSGN``, ``GLSGNRestorer``, ``TiledEditModel``, ``ForeachEMA`` and the losses of
-:mod:`glsgn_plugins.losses`.
+``MODELS``: ``GLSGN``, ``GLSGNRestorer``, ``TiledEditModel``, ``DegradingPreprocessor``,
+``ForeachEMA`` and the losses of :mod:`glsgn_plugins.losses`.
 ``DATASETS``: ``UHR4KDataset``, ``UHDPairedDataset``, ``UHDSynthesisDataset``,
 ``UHDMixedDataset``. ``TRANSFORMS``:
 ``UHDCrop``, ``UHDDegradation``. ``METRICS``: ``LPIPS``, ``Seam``. The patches of
@@ -33,6 +33,7 @@ from glsgn_plugins.mmagic.datasets import (  # noqa: E402
     UHR4KDataset,
 )
 from glsgn_plugins.mmagic.metrics import LPIPS, Seam  # noqa: E402
+from glsgn_plugins.mmagic.preprocessor import DegradingPreprocessor  # noqa: E402
 from glsgn_plugins.mmagic.pretrained import load_from_glsgn  # noqa: E402
 from glsgn_plugins.mmagic.restorer import GLSGNRestorer  # noqa: E402
 from glsgn_plugins.mmagic.tiled_model import TiledEditModel  # noqa: E402
@@ -51,6 +52,7 @@ for module in (GLSGN, *losses.LOSSES):
 __all__ = [
     "GLSGN",
     "LPIPS",
+    "DegradingPreprocessor",
     "ForeachEMA",
     "GLSGNRestorer",
     "Seam",

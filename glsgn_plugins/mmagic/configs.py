@@ -14,6 +14,7 @@ from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.data.datasets import check_whole
 from glsgn_plugins.errors import InputError, lacks_type, nearest, unknown_name, wrong_type
 from glsgn_plugins.mmagic.datasets import OWN_KEYS, FromConfig
+from glsgn_plugins.mmagic.preprocessor import DegradingPreprocessor
 from glsgn_plugins.mmagic.tiled_model import TiledEditModel
 from glsgn_plugins.schema import (
     Natural,
@@ -114,7 +115,21 @@ def check_config(cfg: Mapping[str, Any]) -> None:
     for phase in ("train", "val", "test"):
         for place, loader in _each(cfg.get(f"{phase}_dataloader"), f"{phase}_dataloader"):
             _check_dataset(f"{place}.dataset", loader["dataset"], whole=phase != "train")
+            _check_preprocessor(f"{place}.dataset", loader["dataset"], cfg["model"])
     _check_restoring(cfg["model"])
+
+
+def _check_preprocessor(place: str, dataset: Any, model: Any) -> None:
+    """Samples that come clean are degraded by one preprocessor alone."""
+    if not isinstance(dataset, Mapping) or not dataset.get("degrade_on_device"):
+        return
+    found = model.get("data_preprocessor") if isinstance(model, Mapping) else None
+    fits = isinstance(found, Mapping) and _derives(found, mmagic.MODELS, DegradingPreprocessor)
+    if not fits:
+        raise InputError(
+            f"{place}.degrade_on_device: its samples are degraded by the preprocessor; set "
+            "model.data_preprocessor.type='DegradingPreprocessor', or leave it out"
+        )
 
 
 def _check_restoring(model: Any) -> None:

@@ -8,7 +8,7 @@ the dataset's own, which decodes an image once for several crops.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from glsgn_plugins.data import datasets
 from glsgn_plugins.data.crops import Crops
 from glsgn_plugins.io.files import equal_names
 
-OWN_KEYS = ("metainfo", "as_bytes")
+OWN_KEYS = ("metainfo", "as_bytes", "degrade_on_device")
 """What a config says beside the arguments of the core's dataset and its crops."""
 
 
@@ -30,6 +30,7 @@ class FromConfig:
     Args:
         metainfo: Kept for MMEngine, which writes it into checkpoints.
         as_bytes: Samples stay uint8, which ``DataPreprocessor`` converts on the device.
+        degrade_on_device: Samples are clean, and degraded by ``DegradingPreprocessor``.
         options: Of the dataset and of its crops.
 
     Raises:
@@ -37,16 +38,20 @@ class FromConfig:
     """
 
     crops: Crops
+    degrade_on_device: Callable[[], None]
 
     def __init__(
         self,
         metainfo: Mapping[str, Any] | None = None,
         as_bytes: bool = False,
+        degrade_on_device: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**self.arguments(options))
         self.metainfo = dict(metainfo or {})
         self.as_bytes = as_bytes
+        if degrade_on_device:
+            self.degrade_on_device()
         same = equal_names([str(pair.gt) for pair in getattr(self, "pairs", ())])
         if same and self.crops.gt_size is None:
             print_log(
@@ -80,13 +85,17 @@ class PinnableSample(DataSample):
 
     def pin_memory(self) -> PinnableSample:
         """Asked for by torch's loader, with ``pin_memory=True``."""
-        self.gt_img = self.gt_img.pin_memory()
+        if "gt_img" in self:
+            self.gt_img = self.gt_img.pin_memory()
         return self
 
 
 def _packed(sample: datasets.Sample) -> dict[str, Any]:
     about = {"img_path": sample["lq_path"], "gt_path": sample["gt_path"]}
     about |= {"img_channel_order": "RGB", "gt_channel_order": "RGB"}
+    if "recipe" in sample:
+        clean = PinnableSample(metainfo=about)
+        return {"inputs": sample["gt"], "recipe": sample["recipe"], "data_samples": clean}
     lq, gt = (
         image if image.dtype == torch.uint8 else 255 * image
         for image in (sample["lq"], sample["gt"])

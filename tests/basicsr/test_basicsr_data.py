@@ -108,6 +108,61 @@ def test_all_tasks_train_as_one_dataset_and_a_wrong_part_is_named(clean, tmp_pat
     assert "Traceback" not in done.stderr
 
 
+def on_device(opt, clean):
+    train = opt["datasets"]["train"]
+    for key in ("dataroot_lq", "dataroot_gt", "io_backend"):
+        train.pop(key)
+    kinds = ("rain", "reflection", "haze")
+    train.update(
+        type="UHDMixedDataset",
+        datasets=[
+            {"type": "UHDSynthesisDataset", "dataroot": str(clean), "degradation": {"type": kind}}
+            for kind in kinds
+        ],
+        as_bytes=True,
+        degrade_on_device=True,
+    )
+    opt["train"]["total_iter"] = 3
+    opt["logger"]["print_freq"] = 1
+
+
+def test_all_tasks_train_degraded_where_they_are_trained_on(clean, tmp_path, write_options):
+    options = write_options(lambda opt: on_device(opt, clean))
+    done = run_command("basicsr", "train", "-opt", str(options), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-1500:]
+    assert re.search(r"iter: +3,.*l_", done.stderr), done.stderr[-1500:]
+    assert list((tmp_path / "experiments").glob("*/models/net_g_latest.pth"))
+
+
+@pytest.mark.parametrize(
+    ("phase", "change", "said"),
+    [
+        ("train", {"as_bytes": False}, "degrade_on_device: needs gt_size, and as_bytes: true"),
+        ("train", {"degrade_on_device": 1}, "degrade_on_device"),
+        ("val", {}, "degrade_on_device: of training alone"),
+    ],
+)
+def test_what_cannot_be_degraded_there_is_said(
+    phase, change, said, clean, project, write_options, monkeypatch, capsys
+):
+    from glsgn_plugins.cli.basicsr import main as basicsr
+
+    def edit(opt):
+        if phase == "val":
+            pairs = {"type": "UHDPairedDataset", "dataroot": "data", "layout": "synthesized"}
+            opt["datasets"]["val"] = {"name": "v", **pairs, "degrade_on_device": True}
+        else:
+            on_device(opt, clean)
+        opt["datasets"][phase].update(change)
+
+    monkeypatch.chdir(project)
+    assert basicsr(["train", "-opt", str(write_options(edit))]) == 2
+    message = capsys.readouterr().err
+    assert f"datasets.{phase}" in message
+    assert said in message
+    assert not (project / "experiments").exists()
+
+
 def test_synthesis_trains_and_an_image_that_goes_bad_is_named(clean, tmp_path, write_options):
     root = tmp_path / "photographs"
     shutil.copytree(clean, root)

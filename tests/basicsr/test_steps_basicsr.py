@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from device import META, WaitsError, host_is_free_in, watched
+from device import META, WaitsError, clean_batch, host_is_free_in, watched
 from torch import nn
 
 from glsgn_plugins import compat
@@ -124,6 +124,17 @@ def test_steps_read_nothing(meta, tmp_path, kind, optimizer):
     ):
         with watched(), pytest.raises((WaitsError, RuntimeError)):
             reads()
+
+
+def test_a_step_that_degrades_its_batch_reads_nothing(meta, tmp_path):
+    model = build_model(options(tmp_path))
+    data = clean_batch(64, META)
+    for step in (1, 2):
+        with watched() as watch, host_is_free_in(watch, model.optimizer_g, "step"):
+            model.feed_data(data)
+            model.optimize_parameters(step)
+        assert not watch.host
+    assert model.lq.shape == model.gt.shape == (2, 3, 64, 64)
 
 
 @pytest.mark.parametrize("kind", ["SRModel", "TiledSRModel"])

@@ -11,12 +11,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from glsgn_plugins.data.synthesis import make_degradation
+from glsgn_plugins.degradations import Place
+from glsgn_plugins.degradations.depth import thumbnail
+from glsgn_plugins.degradations.on_device import recipe, shapes_of
+
 META = torch.device("meta")
+
+
+def clean_batch(size: int, device: torch.device) -> dict[str, Any]:
+    """Two clean crops and their recipes, as a dataset that leaves degrading to the device."""
+    models = [make_degradation({"type": kind}) for kind in ("rain", "haze")]
+    shapes = shapes_of(models, size)
+    whole = np.full((120, 160, 3), 90, np.uint8)
+    made = [
+        recipe(model.sample(np.random.default_rng(k)), shapes, thumbnail(whole), Place(120, 160))
+        for k, model in enumerate(models)
+    ]
+    stacked = {
+        name: torch.stack([torch.from_numpy(one[name]) for one in made]).to(device)
+        for name in made[0]
+    }
+    return {"gt": torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device)} | {
+        "recipe": stacked
+    }
 
 
 def tensors_in(tree: Any) -> list[Tensor]:

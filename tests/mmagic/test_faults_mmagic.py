@@ -281,6 +281,22 @@ def test_mim_says_it_in_one_line(project):
     assert json.dumps("BasicImageDataset").strip('"') in line
 
 
+def test_clean_samples_want_the_preprocessor_that_degrades_them(tmp_path):
+    cfg = tiny()
+    dataset = {"type": "UHDSynthesisDataset", "dataroot": str(tmp_path), "gt_size": 64}
+    dataset |= {"degradation": {"type": "haze"}, "as_bytes": True, "degrade_on_device": True}
+    cfg["train_dataloader"]["dataset"] = dataset
+    preprocessor = cfg["model"]["data_preprocessor"]
+    with pytest.raises(InputError, match=r"train_dataloader\.dataset\.degrade_on_device") as caught:
+        check(cfg)
+    assert "DegradingPreprocessor" in str(caught.value)
+    preprocessor["type"] = "DegradingPreprocessor"
+    check(cfg)
+    cfg["val_dataloader"]["dataset"] = {**dataset, "gt_size": None}
+    with pytest.raises(InputError, match=r"val_dataloader\.dataset\.degrade_on_device: of"):
+        check(cfg)
+
+
 @pytest.mark.parametrize("phase", ["train", "val"])
 def test_slips_in_our_datasets_are_found_before_anything_is_made(phase, tmp_path):
     """With their place, and with the keys that the shipped configs set among those known."""

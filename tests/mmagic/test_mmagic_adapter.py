@@ -13,11 +13,14 @@ import torch
 
 from glsgn_plugins import GLSGN, InputError, compat, restore
 from glsgn_plugins.data import datasets
+from glsgn_plugins.data.crops import Crops
+from glsgn_plugins.data.sampling import SampleIndex
 from glsgn_plugins.errors import NonFiniteLossError, NotSavedError
 from glsgn_plugins.io import checkpoints
 from glsgn_plugins.io.shipped import shipped_files
 from glsgn_plugins.io.weights import of_generator, write_weights
 from glsgn_plugins.metrics import calculate_lpips, calculate_seam
+from glsgn_plugins.training import pair_on_device
 
 if compat.installed("mmagic") is None:
     pytest.skip("mmagic is not in this stack", allow_module_level=True)
@@ -177,6 +180,41 @@ def test_training_crops_follow_from_the_seed_whatever_the_workers(project, mixed
         assert len(here) == 4
         assert all(torch.equal(a, b) for a, b in zip(here, there))
     assert not torch.equal(batches[0][0][0], batches[0][0][1])
+
+
+DEGRADED = {
+    "type": "UHDSynthesisDataset",
+    "dataroot": "data/gt",
+    "degradation": {"type": "rain"},
+    **{"gt_size": 64, "as_bytes": True, "degrade_on_device": True},
+}
+
+
+def test_batches_are_degraded_by_the_preprocessor(project, monkeypatch):
+    monkeypatch.chdir(project)
+    own = tiny()["model"]["data_preprocessor"]
+    preprocess = MODELS.build({**own, "type": "DegradingPreprocessor"})
+    ours = DATASETS.build(DEGRADED)
+    core = datasets.UHDSynthesisDataset("data/gt", {"type": "rain"}, crops=Crops(gt_size=64))
+    core.as_bytes = True
+    core.degrade_on_device()
+    batch = [SampleIndex(k, 0, k) for k in range(2)]
+    ready = preprocess(pseudo_collate(ours.__getitems__(batch)), training=True)
+    data = torch.utils.data.default_collate(core.__getitems__(batch))
+    lq, gt = pair_on_device(data, torch.device("cpu"))
+    torch.testing.assert_close(ready["inputs"], lq, atol=1e-6, rtol=0)
+    torch.testing.assert_close(ready["data_samples"].gt_img, gt, atol=1e-6, rtol=0)
+
+    def edit(cfg):
+        cfg["train_dataloader"].update(dataset=DEGRADED, num_workers=1, pin_memory=True)
+        cfg["model"]["data_preprocessor"]["type"] = "DegradingPreprocessor"
+        cfg["train_cfg"].update(max_iters=2, val_interval=2)
+
+    write(project, edit)
+    runner = Runner.from_cfg(Config.fromfile("config.py"))
+    runner.train()
+    assert runner.iter == 2
+    assert (project / "work_dirs/tiny/iter_2.pth").exists()
 
 
 def test_resuming_goes_on_with_the_next_draws_and_decodes_no_others(project, monkeypatch):

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from device import META, WaitsError, host_is_free_in, watched
+from device import META, WaitsError, clean_batch, host_is_free_in, watched
 
 from glsgn_plugins import compat
 
@@ -14,6 +14,7 @@ if compat.installed("mmagic") is None:
 
 import glsgn_plugins.mmagic  # noqa: F401, I001  # patches first, and registers
 
+from mmagic.models.data_preprocessors import DataPreprocessor
 from mmagic.registry import MODELS
 from mmagic.structures import DataSample
 from mmengine.config import Config
@@ -103,6 +104,28 @@ def test_three_steps_read_nothing(dtype, monkeypatch):
         with watched(), pytest.raises((WaitsError, RuntimeError)):
             reads()
         runner.message_hub._pending = pending
+
+
+def test_steps_that_degrade_their_batches_read_nothing(monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # meta has none
+    preprocessor = {**tiny()["model"]["data_preprocessor"], "type": "DegradingPreprocessor"}
+    runner, hooks = trainer(META, "degrading", data_preprocessor=preprocessor)
+    for _ in range(2):
+        made = clean_batch(64, META)
+        about = {"img_channel_order": "RGB", "gt_channel_order": "RGB"}
+        batch = {
+            "inputs": list(made["gt"]),
+            "recipe": {name: list(part) for name, part in made["recipe"].items()},
+            "data_samples": [DataSample(metainfo=about) for _ in range(2)],
+        }
+        with (
+            watched() as watch,
+            host_is_free_in(watch, DataPreprocessor, "forward"),
+            host_is_free_in(watch, runner.optim_wrapper.optimizer, "step"),
+            host_is_free_in(watch, hooks[-1].ema_model, "update_parameters"),
+        ):
+            step(runner, hooks, batch)
+        assert not watch.host
 
 
 CONVOLUTION = {
