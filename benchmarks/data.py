@@ -166,7 +166,9 @@ def stock(root: Path, size: int, backend: str = "disk") -> Any:
     return build_dataset(options)
 
 
-def ours(root: Path, size: int, crops_per_image: int, degradation: str = "") -> Any:
+def ours(
+    root: Path, size: int, crops_per_image: int, degradation: str = "", on_device: bool = False
+) -> Any:
     """With the scenes and bytes of the shipped options."""
     crops = Crops(gt_size=size, use_hflip=True, crops_per_image=crops_per_image, scene_share=SCENES)
     dataset: UHDPairedDataset | UHDSynthesisDataset
@@ -175,6 +177,8 @@ def ours(root: Path, size: int, crops_per_image: int, degradation: str = "") -> 
     else:
         dataset = UHDPairedDataset(str(root), "synthesized", crops=crops)
     dataset.as_bytes = True
+    if on_device:
+        dataset.degrade_on_device()
     return dataset
 
 
@@ -185,8 +189,9 @@ def compared(roots: dict[str, Path], size: int) -> Iterator[tuple[str, str, Any]
         for count in (1, SHIPPED, 4) if form == "PNG" else (SHIPPED,):
             yield form, f"UHDPairedDataset, {count} of an image", ours(roots[form], size, count)
     for kind in DEGRADATIONS:  # photographs come so
-        made = ours(roots["JPEG"], size, SHIPPED, kind)
-        yield "JPEG", f"UHDSynthesisDataset, {kind}, {SHIPPED} of an image", made
+        for count, where in ((SHIPPED, ""), (SHIPPED, ", on the device"), (4, ", on the device")):
+            made = ours(roots["JPEG"], size, count, kind, bool(where))
+            yield "JPEG", f"UHDSynthesisDataset, {kind}{where}, {count} of an image", made
     form, root = f"sub-images of {SUB_IMAGES[size]}, PNG", roots[f"sub-images {size}"]
     yield form, "PairedImageDataset", stock(root, size)
     yield form, "UHDPairedDataset, 1 of an image", ours(root, size, 1)

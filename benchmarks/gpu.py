@@ -10,6 +10,7 @@ why and lets the others go on:
   any synchronisation is an error, with GradScaler, AmpOptimWrapper and NCCL.
 - ``steps``: samples per second, memory and arithmetic of a training step at 512 and 768, compiled
   and not.
+- ``degrading``: batches that the trainer degrades in place of the loader.
 - ``forward``: a 4K image whole and streamed in float32, bf16 and fp16, compiled and not, beside
   NAFNet-32 and Restormer in the same run.
 - ``16k``: 15360x8640 streamed.
@@ -35,12 +36,17 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from forward import build
 from gpu_bench import Bench, Table, short, work_of
 from gpu_training import measure_steps, measure_tasks, measure_training, measure_waits
 from torch import Tensor, nn
 
+from glsgn_plugins.data.synthesis import make_degradation
+from glsgn_plugins.degradations import WEATHER, Place
+from glsgn_plugins.degradations.depth import thumbnail
+from glsgn_plugins.degradations.on_device import degrade, recipe, shapes_of
 from glsgn_plugins.inference import AMP_TYPES, restore
 
 BUDGET = 20 * 60
@@ -151,12 +157,46 @@ def measure_16k(bench: Bench) -> Table:
     return table
 
 
+def measure_degrading(bench: Bench) -> Table:
+    """Batches of clean crops that the trainer degrades (``degrade_on_device``)."""
+    table = [
+        f"Batches of {bench.sizes.batch}, crops and recipes on the device:",
+        "",
+        "| task | crop | ms a batch | samples/s | peak GiB |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    photograph = np.full((2160, 3840, 3), 90, np.uint8)
+    for task in WEATHER:
+        model = make_degradation({"type": task})
+        companion = photograph if task == "reflection" else thumbnail(photograph)
+        for crop in bench.sizes.crops:
+            shapes = shapes_of([model], crop)
+            drawn = [model.sample(np.random.default_rng(k)) for k in range(bench.sizes.batch)]
+            place = Place(2160, 3840, 600, 900)
+            made = [recipe(one, shapes, companion, place) for one in drawn]
+            stacked = {
+                name: torch.from_numpy(np.stack([one[name] for one in made])).to(bench.device)
+                for name in made[0]
+            }
+            shape = (bench.sizes.batch, 3, crop, crop)
+            clean = torch.randint(0, 256, shape, dtype=torch.uint8, device=bench.device)
+
+            def run(clean: Tensor = clean, stacked: dict[str, Tensor] = stacked) -> None:
+                degrade(clean, stacked)
+
+            took, peak = bench.seconds(run, bench.sizes.repeats), bench.peak(run)
+            rate = bench.sizes.batch / took
+            table.append(f"| {task} | {crop} | {1000 * took:.2f} | {rate:.0f} | {peak:.2f} |")
+    return table
+
+
 PARTS: dict[str, tuple[str, Callable[[Bench], Table]]] = {
     "device": ("What the card reaches", measure_device),
     "waits": ("Steps that never wait", measure_waits),
     "forward": ("4K", measure_forward),
     "16k": ("16K", measure_16k),
     "steps": ("A training step", measure_steps),
+    "degrading": ("Degrading batches", measure_degrading),
     "training": ("Training with its loader", measure_training),
     "tasks": ("A short training of each task", measure_tasks),
 }

@@ -25,11 +25,13 @@ def run(script, *more):
 
 def test_the_gpu_benchmark_in_small(tmp_path):
     report = tmp_path / "gpu.md"
-    done = run("gpu.py", "--device", "cpu", "--small", "--only", "device", "16k", "--out", report)
+    parts = ("device", "16k", "degrading")
+    done = run("gpu.py", "--device", "cpu", "--small", "--only", *parts, "--out", report)
     assert done.returncode == 0, done.stderr[-2000:]
     text = report.read_text()
     assert "## What the card reaches" in text
     assert "| glsgn_s | bf16 | " in text
+    assert "| reflection | 64 | " in text
     assert "Failed" not in text
     assert report.with_suffix(".json").exists()
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glsgn_plugins.degradations.camera import NOISE, CameraParameters
-from glsgn_plugins.degradations.depth import GRID, over_window
+from glsgn_plugins.degradations.depth import GRID
 from glsgn_plugins.degradations.haze import HazeParameters
-from glsgn_plugins.degradations.light import Image, to_display
+from glsgn_plugins.degradations.light import Image
 from glsgn_plugins.degradations.on_device.jpeg import quantisation
 from glsgn_plugins.degradations.place import Place
 from glsgn_plugins.degradations.rain import RainParameters
@@ -34,7 +34,8 @@ WHEN = ("before", "after")
 """The weather: a recipe's cameras."""
 CAMERA = (*("red", "green", "blue"), "gamma", "rows", "noise", "shot", "read", "sharpen", "jpeg")
 NUMBERS = (
-    *("in_light", "truth_behind", "layer_in_light", "fade", "faint", "identity", "grey"),
+    *("in_light", "truth_behind", "layer_in_light", "encoded", "cut", "fade"),
+    *("faint", "identity", "grey"),
     *("across", "down", "turned"),
     *("maps_top", "maps_left", "maps_down", "maps_right"),
     *("light_top", "light_left", "light_down", "light_right"),
@@ -73,7 +74,9 @@ def shapes_of(models: Iterable[Any], size: int) -> Shapes:
         if kind is not None:
             maps = GRID + 4
         if kind == "rain":
-            light = -(-GRID // AROUND) + 4
+            light = max(light, -(-GRID // AROUND) + 4)
+        if kind == "reflection":
+            light = GRID + 4
         reflecting = kind == "reflection" or isinstance(model, Reflection)
         layer = max(layer, 0 if kind == "haze" else 3 if reflecting else 1)
     return Shapes(size, layer, maps, light)
@@ -88,8 +91,10 @@ class Terms(NamedTuple):
         offset: What is added to it.
         truth_behind: The truth is the scene after these two; else as it was before.
         layer_in_light: The layer is laid over linear light; else over display values.
-        layer: ``(S, S)`` or ``(S, S, 3)``, 0 to 1; ``None`` where there is none.
+        layer: ``(S, S)`` or ``(S, S, 3)``, from 0 up; ``None`` where there is none.
         light: By which the layer is multiplied.
+        encoded: What that gives is linear light, and is laid over as display values.
+        cut: What is taken off these.
         fade: One of :data:`FADES`.
     """
 
@@ -100,6 +105,8 @@ class Terms(NamedTuple):
     layer_in_light: bool = False
     layer: NDArray[Any] | None = None
     light: NDArray[Any] = np.ones((1, 1, 3), np.float32)
+    encoded: bool = False
+    cut: float = 0.0
     fade: str = "none"
 
 
@@ -142,19 +149,15 @@ def _reflection(
     parameters: RealReflectionParameters, shape: tuple[int, int], companion: Image, place: Place
 ) -> Terms:
     through, back = parameters.gains(place)
-    seen = parameters.glass.reflected(companion, shape, place, parameters.lamps)
-    seen *= over_window(back, shape, place)[..., None]
-    seen *= np.asarray(parameters.reflected, np.float32)
-    if parameters.blend != "light":
-        seen = to_display(seen, np.uint8)
-    if parameters.blend == "overflow":
-        seen = np.maximum(seen - np.float32(parameters.cut), 0)
     return Terms(
         in_light=True,
         scale=through[..., None] * parameters.scene_gain,
         truth_behind=True,
         layer_in_light=parameters.blend == "light",
-        layer=seen,
+        layer=parameters.glass.reflected(companion, shape, place, parameters.lamps),
+        light=back[..., None] * np.asarray(parameters.reflected, np.float32),
+        encoded=parameters.blend != "light",
+        cut=parameters.cut if parameters.blend == "overflow" else 0.0,
         fade="light" if parameters.blend == "screen" else "none",
     )
 
@@ -185,7 +188,7 @@ def recipe(
     Returns:
         ``numbers``, float32, as named by :data:`NUMBERS`; ``seeds``, ``(2,)`` int64, of the noise
         of the camera before and of that after the weather; ``maps``, ``(6, K, K)`` float16: scale
-        and offset; ``light``, ``(3, k, k)`` float32; ``jpeg_steps``, ``(2, 2, 8, 8)`` float32, of
+        and offset; ``light``, ``(3, k, k)`` float16; ``jpeg_steps``, ``(2, 2, 8, 8)`` float32, of
         either camera's quantisation; ``layer``, ``(C, S, S)`` float16.
     """
     numbers = dict.fromkeys(NUMBERS, 0.0)
@@ -205,7 +208,7 @@ def recipe(
             numbers |= _camera(when, CameraParameters(), shapes.size)
         numbers["faint"] = 1.0
     terms = Terms() if clean else terms_of(weather, shapes.size, companion, place)
-    for name in ("in_light", "truth_behind", "layer_in_light"):
+    for name in ("in_light", "truth_behind", "layer_in_light", "encoded", "cut"):
         numbers[name] = float(getattr(terms, name))
     numbers["fade"] = float(FADES.index(terms.fade))
     both = np.concatenate(np.broadcast_arrays(terms.scale, terms.offset), axis=2)
@@ -216,7 +219,7 @@ def recipe(
         "numbers": np.array([numbers[name] for name in NUMBERS], np.float32),
         "seeds": np.array(seeds, np.int64),
         "maps": maps.astype(np.float16),
-        "light": light,
+        "light": light.astype(np.float16),
         "jpeg_steps": np.stack([quantisation(int(quality) or 100) for quality in qualities]),
         "layer": _layer(terms.layer, shapes),
     }
@@ -257,7 +260,5 @@ def _layer(layer: NDArray[Any] | None, shapes: Shapes) -> NDArray[np.float16]:
     shape = (shapes.layer, shapes.size, shapes.size)
     if layer is None:
         return np.zeros(shape, np.float16)
-    # Above 1 it is white, whatever is behind it.
-    narrow = np.minimum(layer, 1).astype(np.float16)
-    channels = narrow[None] if narrow.ndim == 2 else narrow.transpose(2, 0, 1)
-    return np.ascontiguousarray(np.broadcast_to(channels, shape))
+    channels = layer[None] if layer.ndim == 2 else layer.transpose(2, 0, 1)
+    return np.array(np.broadcast_to(channels, shape), np.float16, order="C")

@@ -72,6 +72,8 @@ def _weather(
     light = _over_crop(recipe["light"], numbers, "light", size)
     layer = recipe["layer"].float()
     added = layer * light
+    encoded = (encode(added.clamp(0, 1)) - numbers["cut"]).clamp(min=0)
+    added = torch.where(numbers["encoded"] > 0, encoded, added)
     fade = torch.where(numbers["fade"] == FADES.index("layer"), layer, added)
     fade = torch.where(numbers["fade"] == FADES.index("none"), 0, fade)
     in_light = numbers["layer_in_light"] > 0
