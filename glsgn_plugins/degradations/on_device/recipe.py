@@ -31,7 +31,7 @@ from glsgn_plugins.degradations.reflection import Reflection, ReflectionParamete
 FADES = ("none", "layer", "light")
 """What the scene fades by, behind a layer: its place here is the number in a recipe."""
 WHEN = ("before", "after")
-"""The weather: a recipe's cameras."""
+"""A recipe's two cameras: when they take the picture, by the weather."""
 CAMERA = (*("red", "green", "blue"), "gamma", "rows", "noise", "shot", "read", "sharpen", "jpeg")
 NUMBERS = (
     *("in_light", "truth_behind", "layer_in_light", "encoded", "cut", "fade"),
@@ -191,22 +191,19 @@ def recipe(
         and offset; ``light``, ``(3, k, k)`` float16; ``jpeg_steps``, ``(2, 2, 8, 8)`` float32, of
         either camera's quantisation; ``layer``, ``(C, S, S)`` float16.
     """
-    numbers = dict.fromkeys(NUMBERS, 0.0)
+    numbers = dict.fromkeys(NUMBERS, 0.0) | {"faint": 1.0}
     numbers.update(zip(("across", "down", "turned"), map(float, turns)))
     weather, clean = parameters, False
-    seeds: tuple[int, ...] = (0, 0)
+    cameras = [CameraParameters(), CameraParameters()]
     if isinstance(parameters, RealParameters):
-        weather, faint = parameters.weather, parameters.faint
-        clean = faint == 0
-        numbers.update(identity=float(faint is not None), grey=float(parameters.grey))
-        seeds = tuple(camera.seed if camera else 0 for camera in _cameras(parameters))
-        for when, camera in zip(WHEN, _cameras(parameters)):
-            numbers |= _camera(when, camera or CameraParameters(), shapes.size)
-        numbers["faint"] = 1.0 if faint is None else faint
-    else:
-        for when in WHEN:
-            numbers |= _camera(when, CameraParameters(), shapes.size)
-        numbers["faint"] = 1.0
+        weather = parameters.weather
+        numbers["grey"] = float(parameters.grey)
+        if parameters.faint is not None:
+            numbers |= {"identity": 1.0, "faint": parameters.faint}
+            clean = parameters.faint == 0
+        cameras = [camera or CameraParameters() for camera in (parameters.before, parameters.after)]
+    for when, camera in zip(WHEN, cameras):
+        numbers |= _camera(when, camera, shapes.size)
     terms = Terms() if clean else terms_of(weather, shapes.size, companion, place)
     for name in ("in_light", "truth_behind", "layer_in_light", "encoded", "cut"):
         numbers[name] = float(getattr(terms, name))
@@ -214,19 +211,14 @@ def recipe(
     both = np.concatenate(np.broadcast_arrays(terms.scale, terms.offset), axis=2)
     maps = _seen(both, shapes.size, place, shapes.maps, "maps", numbers)
     light = _seen(terms.light, shapes.size, place, shapes.light, "light", numbers)
-    qualities = (numbers[f"{when}_jpeg"] for when in WHEN)
     return {
         "numbers": np.array([numbers[name] for name in NUMBERS], np.float32),
-        "seeds": np.array(seeds, np.int64),
+        "seeds": np.array([camera.seed for camera in cameras], np.int64),
         "maps": maps.astype(np.float16),
         "light": light.astype(np.float16),
-        "jpeg_steps": np.stack([quantisation(int(quality) or 100) for quality in qualities]),
+        "jpeg_steps": np.stack([quantisation(camera.jpeg or 100) for camera in cameras]),
         "layer": _layer(terms.layer, shapes),
     }
-
-
-def _cameras(parameters: RealParameters) -> tuple[CameraParameters | None, ...]:
-    return parameters.before, parameters.after
 
 
 def _camera(when: str, camera: CameraParameters, size: int) -> dict[str, float]:
