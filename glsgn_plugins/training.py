@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from glsgn_plugins.archs.blocks import PatchNorm
-from glsgn_plugins.degradations.on_device.weather import degrade
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.inference.tiled import as_float
 
@@ -168,6 +167,8 @@ def pair_on_device(data: Mapping[str, Any], device: torch.device) -> tuple[Tenso
     """
     if "recipe" not in data:
         return to_device(data["lq"], device), to_device(data["gt"], device)
+    from glsgn_plugins.degradations.on_device import degrade  # with which OpenCV comes
+
     recipe = {name: copy_to(part, device) for name, part in data["recipe"].items()}
     lq, gt = degrade(copy_to(data["gt"], device), recipe)
     return to_device(lq, device), to_device(gt, device)
