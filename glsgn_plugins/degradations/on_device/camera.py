@@ -106,7 +106,7 @@ def _spread(lq: Tensor, camera: Mapping[str, Tensor]) -> Tensor:
     """Standard deviation of the noise at each pixel, levels; of grey noise after green."""
     seen = torch.where(camera["noise"] == NOISE.index("grey"), lq[:, 1:2], lq) / 255
     light = decode(seen)
-    # The display curve's steepness: as seen from half a level below to half a level above.
+    # The display curve's steepness: as seen from a level below to a level above.
     low, high = ((seen + step / 255).clamp(0, 1) for step in (-1, 1))
     steep = (high - low) / (decode(high) - decode(low))
     return 255 * steep * (camera["shot"] * light + camera["read"] ** 2).sqrt()
