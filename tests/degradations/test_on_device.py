@@ -361,7 +361,7 @@ def test_cameras_of_truth_and_input_share_their_noise():
     camera = {name: value.reshape(1, 1, 1, 1) for name, value in numbers.items()}
     noise = white_noise(torch.tensor([5]), (3, 40 + 2 * CORRELATION, 40))
     steps = torch.from_numpy(made["jpeg_steps"][None, 1])
-    lq, gt = photographed(levels, levels - 30, camera, steps, noise)
+    lq, gt = photographed([levels, levels - 30], camera, steps, noise)
     assert (lq - gt - 30).abs().max() <= 1
     assert lq.std() > 3
 

@@ -7,7 +7,7 @@ sample has is known on the device alone; one that a sample hasn't leaves it as i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -32,32 +32,31 @@ def encode(light: Tensor) -> Tensor:
 
 
 def photographed(
-    lq: Tensor, gt: Tensor, camera: Mapping[str, Tensor], steps: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Input and truth as a camera stores them: all of it on both, but JPEG.
+    images: Sequence[Tensor], camera: Mapping[str, Tensor], steps: Tensor, noise: Tensor
+) -> tuple[Tensor, ...]:
+    """Images as one camera stores them: the first is an input, the others are its truths.
+
+    All of the camera is on all of them, but JPEG on the first alone; noise is as strong as the
+    light of the first makes it.
 
     Args:
-        lq: ``(N, 3, S, S)``, levels from 0 to 255.
-        gt: Likewise.
+        images: Each ``(N, 3, S, S)``, levels from 0 to 255.
         camera: Each of ``recipe.CAMERA``, ``(N, 1, 1, 1)``.
         steps: ``(N, 2, 8, 8)``, of the JPEG's quantisation.
         noise: ``(N, 3, S + 2 * CORRELATION, S)`` of variance 1, as of :func:`white_noise`.
-
-    Returns:
-        Both.
     """
-    both = torch.cat([lq, gt])
-    twice = {name: torch.cat([value, value]) for name, value in camera.items()}
-    gain = torch.cat([twice["red"], twice["green"], twice["blue"]], 1)
-    shown = encode((decode(both / 255) * gain).clamp(0, 1)) ** twice["gamma"]
-    both = _resized((shown * 255).round(), twice["rows"])
-    lq, gt = both.chunk(2)
-    strength = _spread(lq, camera) * _of_kind(noise, camera["noise"])
-    both = (both + torch.cat([strength, strength]) + 0.5).floor().clamp(0, 255)
-    soft = _blurred(pad(both, (3, 3, 3, 3), mode="reflect"), 1.0).round()
-    both = (both + twice["sharpen"] * (both - soft)).round().clamp(0, 255)
-    lq, gt = both.chunk(2)
-    return torch.where(camera["jpeg"] > 0, compressed(lq, steps), lq), gt
+    count = len(images)
+    each = {name: torch.cat([value] * count) for name, value in camera.items()}
+    gain = torch.cat([each["red"], each["green"], each["blue"]], 1)
+    found = torch.cat(list(images)) / 255
+    found = encode((decode(found) * gain).clamp(0, 1)) ** each["gamma"]
+    found = _resized((found * 255).round(), each["rows"])
+    strength = _spread(found.chunk(count)[0], camera) * _of_kind(noise, camera["noise"])
+    found = (found + torch.cat([strength] * count) + 0.5).floor().clamp(0, 255)
+    soft = _blurred(pad(found, (3, 3, 3, 3), mode="reflect"), 1.0).round()
+    found = (found + each["sharpen"] * (found - soft)).round().clamp(0, 255)
+    lq, *others = found.chunk(count)
+    return torch.where(camera["jpeg"] > 0, compressed(lq, steps), lq), *others
 
 
 def white_noise(seeds: Tensor, shape: tuple[int, ...]) -> Tensor:

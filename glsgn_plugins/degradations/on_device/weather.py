@@ -39,14 +39,13 @@ def degrade(
             before, after = (white_noise(seeds, shape) for seeds in recipe["seeds"].unbind(1))
         else:
             before, after = noise
-        scene = clean.float()
         steps = recipe["jpeg_steps"]
-        scene, _ = photographed(scene, scene, _camera(numbers, "before"), steps[:, 0], before)
+        (scene,) = photographed([clean.float()], _camera(numbers, "before"), steps[:, 0], before)
         lq, gt = _weather(scene, recipe, numbers)
         lq = (lq * numbers["faint"] + gt * (1 - numbers["faint"])).round()
         identity = numbers["identity"] > 0
         gt = torch.where(identity, lq, gt)
-        lq, gt = photographed(lq, gt, _camera(numbers, "after"), steps[:, 1], after)
+        lq, gt = photographed([lq, gt], _camera(numbers, "after"), steps[:, 1], after)
         gt = torch.where(identity, lq, gt)
         lq, gt = (_turned(_grey(image, numbers), numbers) for image in (lq, gt))
         return lq.to(torch.uint8), gt.to(torch.uint8)
