@@ -42,6 +42,7 @@ from forward import build
 from gpu_bench import Bench, Table, short, work_of
 from gpu_training import measure_steps, measure_tasks, measure_training, measure_waits
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from glsgn_plugins.data.synthesis import make_degradation
 from glsgn_plugins.degradations import WEATHER, Place
@@ -174,10 +175,7 @@ def measure_degrading(bench: Bench) -> Table:
             drawn = [model.sample(np.random.default_rng(k)) for k in range(bench.sizes.batch)]
             place = Place(2160, 3840, 600, 900)
             made = [recipe(one, shapes, companion, place) for one in drawn]
-            stacked = {
-                name: torch.from_numpy(np.stack([one[name] for one in made])).to(bench.device)
-                for name in made[0]
-            }
+            stacked = {k: part.to(bench.device) for k, part in default_collate(made).items()}
             shape = (bench.sizes.batch, 3, crop, crop)
             clean = torch.randint(0, 256, shape, dtype=torch.uint8, device=bench.device)
 

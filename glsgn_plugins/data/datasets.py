@@ -25,7 +25,7 @@ from glsgn_plugins.data.crops import Crops, Image, Window
 from glsgn_plugins.data.layouts import Pair, find_pairs, read_pair, unpaired
 from glsgn_plugins.data.sampling import SampleIndex, sample_rng
 from glsgn_plugins.data.synthesis import Synthesis
-from glsgn_plugins.degradations import Degradation
+from glsgn_plugins.degradations import Degradation, Parameters
 from glsgn_plugins.degradations.on_device import Shapes, recipe, shapes_of
 from glsgn_plugins.errors import InputError, lacks_type, unknown_name
 from glsgn_plugins.io.headers import read_header
@@ -347,17 +347,19 @@ class UHDSynthesisDataset(_Photographs):
         self, decoded: tuple[Path, Image, NDArray[Any] | None], rng: np.random.Generator
     ) -> tuple[Image, Image, Path, Path]:
         path, image, companion = decoded
-        window = self.crops.window(image.shape[0], image.shape[1], path, rng)
-        parameters = self.synthesis.sample(rng)
+        window, parameters = self._drawn(path, image, rng)
         lq, gt = parameters.pair(window.cut(image), companion, window.place)
         return lq, gt, path, path
 
+    def _drawn(
+        self, path: Path, image: Image, rng: np.random.Generator
+    ) -> tuple[Window, Parameters]:
+        window = self.crops.window(image.shape[0], image.shape[1], path, rng)
+        return window, self.synthesis.sample(rng)
+
     def _models(self) -> list[Degradation]:
-        if self.synthesis.has_depth:
-            raise InputError(
-                "degrade_on_device: not with dataroot_depth, whose maps are of any size; leave out "
-                "either"
-            )
+        if self.synthesis.has_depth:  # whose maps are of any size
+            raise InputError("degrade_on_device: not with dataroot_depth; leave out either")
         return [self.synthesis.model]
 
     def _made(
@@ -366,8 +368,7 @@ class UHDSynthesisDataset(_Photographs):
         if self.recipes is None:
             return super()._made(decoded, rng)
         path, image, companion = decoded
-        window = self.crops.window(image.shape[0], image.shape[1], path, rng)
-        parameters = self.synthesis.sample(rng)
+        window, parameters = self._drawn(path, image, rng)
         turns = self.crops.turns(rng)
         made = recipe(parameters, self.recipes, companion, window.place, turns)
         return {

@@ -28,6 +28,10 @@ NOISE = ("grey", "coloured", "correlated")
 NOISE_SHARES = (0.4, 0.4, 0.2)
 CORRELATION = 3
 """Pixels that the blur of correlated noise reaches."""
+CORRELATED_SIGMA = 0.8
+"""Of that blur, a Gaussian, in pixels."""
+CORRELATED_GAIN = 2.836
+"""What brings its noise back to the strength before: 2 sqrt(pi) times sigma."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,9 @@ class CameraParameters:
             more = rng.standard_normal((rows.stop - first, width, channels), np.float32)
             noise = drawn = np.concatenate([drawn[len(drawn) - 2 * around :], more])
             if around:
-                # A Gaussian of 0.8 pixels keeps 1 / (2 sqrt(pi) 0.8) of the standard deviation.
                 side = 2 * around + 1
-                noise = np.asarray(cv2.GaussianBlur(noise, (side, side), 0.8)) * np.float32(2.836)
+                noise = np.asarray(cv2.GaussianBlur(noise, (side, side), CORRELATED_SIGMA))
+                noise = noise * np.float32(CORRELATED_GAIN)
                 noise = noise.reshape(drawn.shape)[around:-around]
             shown = np.ascontiguousarray(lq[rows, :, 1:2] if channels == 1 else lq[rows])
             noise *= _looked_up(shown, spread).reshape(shown.shape)

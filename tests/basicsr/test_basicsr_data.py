@@ -73,22 +73,22 @@ def test_shipped_options_train_and_test_on_their_sets(name, clean, tmp_path):
     assert "# psnr:" in done.stderr
 
 
+def all_tasks(opt, clean):
+    train = opt["datasets"]["train"]
+    for key in ("dataroot_lq", "dataroot_gt", "io_backend"):
+        train.pop(key)
+    train.update(
+        type="UHDMixedDataset",
+        datasets=[
+            {"type": "UHDSynthesisDataset", "dataroot": str(clean), "degradation": {"type": kind}}
+            for kind in ("rain", "reflection", "haze")
+        ],
+    )
+
+
 def test_all_tasks_train_as_one_dataset_and_a_wrong_part_is_named(clean, tmp_path, write_options):
     def mixed(opt):
-        train = opt["datasets"]["train"]
-        for key in ("dataroot_lq", "dataroot_gt", "io_backend"):
-            train.pop(key)
-        train.update(
-            type="UHDMixedDataset",
-            datasets=[
-                {
-                    "type": "UHDSynthesisDataset",
-                    "dataroot": str(clean),
-                    "degradation": {"type": kind},
-                }
-                for kind in ("rain", "reflection", "haze")
-            ],
-        )
+        all_tasks(opt, clean)
         opt["train"]["total_iter"] = 4
 
     options = write_options(mixed)
@@ -109,19 +109,8 @@ def test_all_tasks_train_as_one_dataset_and_a_wrong_part_is_named(clean, tmp_pat
 
 
 def on_device(opt, clean):
-    train = opt["datasets"]["train"]
-    for key in ("dataroot_lq", "dataroot_gt", "io_backend"):
-        train.pop(key)
-    kinds = ("rain", "reflection", "haze")
-    train.update(
-        type="UHDMixedDataset",
-        datasets=[
-            {"type": "UHDSynthesisDataset", "dataroot": str(clean), "degradation": {"type": kind}}
-            for kind in kinds
-        ],
-        as_bytes=True,
-        degrade_on_device=True,
-    )
+    all_tasks(opt, clean)
+    opt["datasets"]["train"].update(as_bytes=True, degrade_on_device=True)
     opt["train"]["total_iter"] = 3
     opt["logger"]["print_freq"] = 1
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from demo_data import photo
 from device import META, watched
+from torch.utils.data import default_collate
 
 from glsgn_plugins.data.crops import Crops
 from glsgn_plugins.data.datasets import UHDMixedDataset, UHDPairedDataset, UHDSynthesisDataset
@@ -19,18 +20,13 @@ from glsgn_plugins.degradations.depth import thumbnail
 from glsgn_plugins.degradations.on_device import Shapes, degrade, recipe, shapes_of
 from glsgn_plugins.degradations.on_device.camera import photographed, white_noise
 from glsgn_plugins.degradations.on_device.jpeg import compressed, quantisation
+from glsgn_plugins.degradations.on_device.recipe import CAMERA
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.images import read_image
 from glsgn_plugins.training import pair_on_device
 
 SIZE = 96
 KINDS = ("rain", "reflection", "haze")
-
-
-def stacked(recipes):
-    return {
-        name: torch.stack([torch.as_tensor(made[name]) for made in recipes]) for name in recipes[0]
-    }
 
 
 def planes(images):
@@ -77,7 +73,7 @@ def both_ways(model, image, companion, count, seed, edit=lambda parameters: para
         cameras = [getattr(parameters, when, None) for when in ("before", "after")]
         noises.append([numpy_noise(camera) for camera in cameras])
     noise = tuple(torch.from_numpy(np.stack(side)) for side in zip(*noises))
-    found = torch.stack(degrade(planes(clean), stacked(recipes), noise), 1)
+    found = torch.stack(degrade(planes(clean), default_collate(recipes), noise), 1)
     assert found.dtype == torch.uint8
     return found, torch.from_numpy(np.stack(expected).transpose(0, 1, 4, 2, 3).copy())
 
@@ -158,7 +154,9 @@ def test_each_step_of_a_camera_is_that_of_numpy(step, coffee):
     camera = CameraParameters(**step)
     image = np.ascontiguousarray(coffee[100 : 100 + SIZE, 200 : 200 + SIZE])
     expected = planes([camera.apply(image)])
-    made = stacked([recipe(_only(camera), Shapes(SIZE, 1, 220, 26), thumbnail(coffee), PLACE)])
+    made = default_collate(
+        [recipe(_only(camera), Shapes(SIZE, 1, 220, 26), thumbnail(coffee), PLACE)]
+    )
     found, truth = degrade(planes([image]), made)
     assert torch.equal(found, truth)
     apart = (found.int() - expected.int()).abs()
@@ -202,7 +200,7 @@ def test_noise_of_each_kind_is_as_strong_as_that_of_numpy(kind):
     expected = camera.apply(image).astype(float) - image
     shapes = Shapes(189, 1, 220, 26)
     overview = thumbnail(np.zeros((400, 600, 3), np.uint8))
-    made = stacked([recipe(_only(camera), shapes, overview, Place(400, 600))])
+    made = default_collate([recipe(_only(camera), shapes, overview, Place(400, 600))])
     found, truth = degrade(planes([image]), made)
     assert torch.equal(found, truth)
     found = found[0].permute(1, 2, 0).numpy().astype(float) - image
@@ -225,7 +223,7 @@ def batch(kinds, count, rng, image):
         companion = image if kinds[k % len(kinds)] == "reflection" else thumbnail(image)
         parameters = models[k % len(models)].sample(rng)
         made.append(recipe(parameters, shapes, companion, Place(*image.shape[:2])))
-    return stacked(made)
+    return default_collate(made)
 
 
 def test_nothing_is_read_and_a_larger_batch_takes_no_more_operations(coffee):
@@ -253,7 +251,7 @@ def test_tasks_of_one_batch_are_those_of_each_alone(coffee):
             assert (one[0].int() - of[k].int()).abs().max() <= 1
 
 
-def test_a_photograph_behind_glass_and_one_in_haze_keep_their_shapes(coffee, rocket):
+def test_recipes_are_as_large_as_their_tasks_need():
     """What no sample of a dataset needs isn't carried along."""
     models = {kind: make_degradation({"type": kind}) for kind in KINDS}
     assert shapes_of([models["haze"]], 64) == Shapes(64, 0, 220, 3)
@@ -283,10 +281,6 @@ def on_device(dataset):
     return dataset
 
 
-def collated(samples):
-    return torch.utils.data.default_collate(samples)
-
-
 @pytest.mark.parametrize("preset", ["plain", "real"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_are_those_that_the_loader_would_have_degraded(kind, preset, photographs):
@@ -299,7 +293,7 @@ def test_samples_are_those_that_the_loader_would_have_degraded(kind, preset, pho
     indices = [SampleIndex(k % 3, 0, k) for k in range(12)]
     expected, left = here.__getitems__(indices), there.__getitems__(indices)
     assert all("lq" not in sample for sample in left)
-    lq, gt = pair_on_device(collated(left), torch.device("cpu"))
+    lq, gt = pair_on_device(default_collate(left), torch.device("cpu"))
     assert lq.dtype == torch.float32
     for k, sample in enumerate(expected):
         assert sample["lq_path"] == left[k]["lq_path"]
@@ -357,16 +351,10 @@ def test_cameras_of_truth_and_input_share_their_noise():
     camera = CameraParameters(noise="coloured", shot=0.004, read=0.001)
     rain = dataclasses.replace(_only(camera), before=None)
     made = recipe(rain, Shapes(40, 1, 220, 26), None, Place(400, 600))
-    numbers = dict(zip(_camera_names(), torch.from_numpy(made["numbers"][-10:]).reshape(10, 1)))
+    numbers = dict(zip(CAMERA, torch.from_numpy(made["numbers"][-10:]).reshape(10, 1)))
     camera = {name: value.reshape(1, 1, 1, 1) for name, value in numbers.items()}
     noise = white_noise(torch.tensor([5]), (3, 40 + 2 * CORRELATION, 40))
     steps = torch.from_numpy(made["jpeg_steps"][None, 1])
     lq, gt = photographed([levels, levels - 30], camera, steps, noise)
     assert (lq - gt - 30).abs().max() <= 1
     assert lq.std() > 3
-
-
-def _camera_names():
-    from glsgn_plugins.degradations.on_device.recipe import CAMERA
-
-    return CAMERA

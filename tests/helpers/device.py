@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
+from torch.utils.data import default_collate
 
 from glsgn_plugins.data.synthesis import make_degradation
 from glsgn_plugins.degradations import Place
@@ -34,13 +35,8 @@ def clean_batch(size: int, device: torch.device) -> dict[str, Any]:
         recipe(model.sample(np.random.default_rng(k)), shapes, thumbnail(whole), Place(120, 160))
         for k, model in enumerate(models)
     ]
-    stacked = {
-        name: torch.stack([torch.from_numpy(one[name]) for one in made]).to(device)
-        for name in made[0]
-    }
-    return {"gt": torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device)} | {
-        "recipe": stacked
-    }
+    clean = torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device)
+    return {"gt": clean, "recipe": {k: v.to(device) for k, v in default_collate(made).items()}}
 
 
 def tensors_in(tree: Any) -> list[Tensor]:

@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from glsgn_plugins.degradations.camera import CORRELATION, NOISE
+from glsgn_plugins.degradations.camera import (
+    CORRELATED_GAIN,
+    CORRELATED_SIGMA,
+    CORRELATION,
+    NOISE,
+)
 from glsgn_plugins.degradations.on_device.jpeg import compressed
 
-CORRELATED_BLUR, CORRELATED_GAIN = 0.8, 2.836
 CUBIC = -0.75
 """OpenCV's free number of bicubic interpolation."""
 
@@ -96,7 +100,7 @@ def _mixed(bits: Tensor) -> Tensor:
 def _of_kind(noise: Tensor, kind: Tensor) -> Tensor:
     inner = noise[:, :, CORRELATION:-CORRELATION]
     wide = pad(noise, (CORRELATION, CORRELATION, 0, 0), mode="reflect")
-    correlated = CORRELATED_GAIN * _blurred(wide, CORRELATED_BLUR)
+    correlated = CORRELATED_GAIN * _blurred(wide, CORRELATED_SIGMA)
     found = torch.where(kind == NOISE.index("correlated"), correlated, inner)
     return torch.where(kind == NOISE.index("grey"), inner[:, :1], found)
 

@@ -53,10 +53,9 @@ def compressed(levels: Tensor, steps: Tensor) -> Tensor:
     # Whole blocks of 16, by what is at the edge.
     whole = pad(levels, (0, -width % 16, 0, -height % 16), mode="replicate")
     red, green, blue = whole.unbind(1)
-    luma = (0.299 * red + 0.587 * green + 0.114 * blue).round()
     bluish = (-0.168735892 * red - 0.331264108 * green + 0.5 * blue + 128).round()
     reddish = (0.5 * red - 0.418687589 * green - 0.081312411 * blue + 128).round()
-    luma = _blocks_and_back(luma[:, None], steps[:, :1])[:, 0]
+    luma = _blocks_and_back(luma_of(whole), steps[:, :1])[:, 0]
     chroma = _blocks_and_back(_halved(torch.stack([bluish, reddish], 1)), steps[:, 1:])
     bluish, reddish = (_doubled(chroma) - 128).unbind(1)
     red = luma + 1.402 * reddish
@@ -64,6 +63,12 @@ def compressed(levels: Tensor, steps: Tensor) -> Tensor:
     blue = luma + 1.772 * bluish
     shown = torch.stack([red, green, blue], 1)
     return (shown + 0.5).floor_().clamp_(0, 255)[..., :height, :width]
+
+
+def luma_of(levels: Tensor) -> Tensor:
+    """BT.601's luma of ``(N, 3, H, W)``, rounded: ``(N, 1, H, W)``."""
+    red, green, blue = levels.split(1, 1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue).round()
 
 
 def _blocks_and_back(levels: Tensor, steps: Tensor) -> Tensor:

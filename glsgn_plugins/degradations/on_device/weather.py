@@ -9,6 +9,7 @@ from torch import Tensor
 
 from glsgn_plugins.degradations.camera import CORRELATION
 from glsgn_plugins.degradations.on_device.camera import decode, encode, photographed, white_noise
+from glsgn_plugins.degradations.on_device.jpeg import luma_of
 from glsgn_plugins.degradations.on_device.recipe import CAMERA, FADES, NUMBERS
 
 Numbers = dict[str, Tensor]
@@ -94,9 +95,7 @@ def _over_crop(maps: Tensor, numbers: Numbers, name: str, size: int) -> Tensor:
 
 
 def _grey(levels: Tensor, numbers: Numbers) -> Tensor:
-    red, green, blue = levels.split(1, 1)
-    luma = (0.299 * red + 0.587 * green + 0.114 * blue).round()
-    return torch.where(numbers["grey"] > 0, luma, levels)
+    return torch.where(numbers["grey"] > 0, luma_of(levels), levels)
 
 
 def _turned(levels: Tensor, numbers: Numbers) -> Tensor:
