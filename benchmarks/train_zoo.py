@@ -162,13 +162,13 @@ def exposures(image: NDArray[np.uint8], name: str) -> list[NDArray[np.uint8]]:
     light = to_light(fitted(image, SCENES))
     some = light[::4, ::4]
     gains, exponents = 2 ** np.linspace(-3, 4, 57), 2 ** np.linspace(0, -1.2, 25)
-    bright = [to_display(some * np.float32(gain)).mean() for gain in gains]
+    bright = [to_display(some * np.float32(gain), np.uint8).mean() for gain in gains]
     # No more than a twelfth of it gets white; what is missing then, a curve that keeps white gives.
     most = max(1.0, 1 / float(np.quantile(light.max(axis=2), 11 / 12) + 1e-3))
     found = []
     for level in rng.uniform(*LEVELS, EXPOSURES) / 255:
         gain = min(float(np.interp(level, bright, gains)), most)
-        shown = to_display(light * np.float32(gain))
+        shown = to_display(light * np.float32(gain), np.uint8)
         means = [(shown[::4, ::4] ** exponent).mean() for exponent in exponents]
         shown = shown ** np.interp(level, means, exponents)
         found.append(np.round(255 * shown).astype(np.uint8))
