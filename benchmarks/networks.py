@@ -9,6 +9,8 @@ steps, and measured on whole photographs that were not trained on, and on real p
 - ``--train`` and ``--test`` are folders of clean photographs (``docs/results.md`` says which).
 - Crops are degraded once per task and kept under ``--runs``, as is every finished run: an
   interrupted comparison goes on where it was, and tables share what they have in common.
+- On a GPU, ``--together 16 --processes 15`` trains so many at once, whose figures are worked out
+  meanwhile.
 - Variants that cost more than the plain network get so many fewer steps in the table of the global
   pathway, which compares at equal time.
 - PSNR (RGB) and SSIM (Y) are BasicSR's, no border cropped; seam is ``calculate_seam``'s; chroma
@@ -20,32 +22,33 @@ Code of what was tried and left out of the library is here, so that its figures 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import functools
 import json
+import multiprocessing
 import shlex
 import sys
 import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
+from networks_training import Crops, Training, as_input, train
 from numpy.typing import NDArray
 from results import chroma_error, resized, sample_degraded
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
-from variants import SCENE, TABLES, VARIANTS, Scene, Variant
+from variants import SCENE, TABLES, VARIANTS
 
-from glsgn_plugins.archs.glsgn import GLSGN, PAPER_GRIDS, PathwayOutputs
 from glsgn_plugins.compat import patch_basicsr
 from glsgn_plugins.data.synthesis import make_degradation
 from glsgn_plugins.degradations import Place
 from glsgn_plugins.degradations.depth import thumbnail
 from glsgn_plugins.io.atomic import atomic_write
 from glsgn_plugins.io.images import image_files, read_image
-from glsgn_plugins.losses import GLSGNLoss
 from glsgn_plugins.metrics import calculate_seam
 
 patch_basicsr()
@@ -53,138 +56,67 @@ from basicsr.metrics import calculate_psnr, calculate_ssim  # noqa: E402
 
 Image = NDArray[np.uint8]
 
+INPUT = "the input"
 TASKS = ("rain", "haze", "reflection")
 SCALES = (1.0, 0.5, 0.25)
 """Sizes at which real pairs are restored: full, half, quarter."""
-
-
-@dataclasses.dataclass
-class Crops:
-    """Degraded crops, uint8 ``(count, size, size, 3)``, and the scenes that they are parts of."""
-
-    lq: Image
-    gt: Image
-    scene: Image
-    window: NDArray[np.float32]
 
 
 def make_crops(task: str, args: argparse.Namespace) -> Crops:
     """Those of a task; made once."""
     file = args.runs / f"{task}_{args.crops}_{args.crop}.npz"
     if not file.is_file():
-        files = sorted(image_files(args.train))
-        model = make_degradation({"type": task, **args.degradation})
-        rng = np.random.default_rng(2207)
-        found: dict[str, list[Any]] = {"lq": [], "gt": [], "scene": [], "window": []}
-        for k in tqdm(range(args.crops), desc=f"{task}: crops", leave=False):
-            order = rng.permutation(len(files))[:2]
-            image = np.asarray(read_image(files[order[0]]))
-            # So that small pictures are known, too.
-            least = 1.1 * args.crop / min(image.shape[:2])
-            image = resized(image, float(rng.uniform(max(0.35, least), 1)))
-            if task == "rain" and k % 2:
-                # What mostly stands upright, such as bark, isn't to be taken for rain.
-                image = np.ascontiguousarray(image.transpose(1, 0, 2))
-            if task == "reflection":
-                companion = np.asarray(read_image(files[order[1]]))
-            else:
-                companion = thumbnail(image)
-            height, width = image.shape[:2]
-            size = args.crop
-            top, left = (int(rng.integers(side - size + 1)) for side in (height, width))
-            parameters = model.sample(rng)
-            crop = np.ascontiguousarray(image[top : top + size, left : left + size])
-            lq, gt = parameters.pair(crop, companion, Place(height, width, top, left))
-            small = resized(image, SCENE / max(height, width))
-            scene, _ = parameters.pair(small, companion, Place.whole(small))
-            canvas = np.zeros((SCENE, SCENE, 3), np.uint8)  # scenes lie or stand
-            canvas[: scene.shape[0], : scene.shape[1]] = scene
-            # The part in the scene's -1 to 1, and how much of the canvas the scene takes.
-            window = (
-                (2 * top + size) / height - 1,
-                (2 * left + size) / width - 1,
-                size / height,
-                size / width,
-                *scene.shape[:2],
-            )
-            for key, value in (("lq", lq), ("gt", gt), ("scene", canvas), ("window", window)):
-                found[key].append(value)
+        jobs = [(task, k, args.train, args.degradation, args.crop) for k in range(args.crops)]
+        made = args.spread(_crop, jobs)
+        found = list(tqdm(made, desc=f"{task}: crops", total=args.crops, disable=None))
         file.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {key: np.stack(value) for key, value in found.items()}
+        arrays = {key: np.stack([one[key] for one in found]) for key in found[0]}
         with file.open("wb") as out:
             np.savez(out, **arrays)
     held = np.load(file)
-    return Crops(held["lq"], held["gt"], held["scene"], held["window"].astype(np.float32))
+    kept = [torch.from_numpy(held[key]) for key in ("lq", "gt", "scene", "window")]
+    return Crops(*kept[:3], kept[3].float()).to(args.device)
 
 
-def tensor(images: Image) -> Tensor:
-    """``(N, 3, H, W)`` float32 in [0, 1], channels_last, of ``(N, H, W, 3)``."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255)
+def _crop(job: tuple[str, int, Path, dict[str, Any], int]) -> dict[str, Any]:
+    """The k-th crop of a task, whoever makes it."""
+    task, k, folder, degradation, size = job
+    files = sorted(image_files(folder))
+    model = make_degradation({"type": task, **degradation})
+    rng = np.random.default_rng([2207, k])
+    order = rng.permutation(len(files))[:2]
+    image = np.asarray(read_image(files[order[0]]))
+    # So that small pictures are known, too.
+    least = 1.1 * size / min(image.shape[:2])
+    image = resized(image, float(rng.uniform(max(0.35, least), 1)))
+    if task == "rain" and k % 2:
+        # What mostly stands upright, such as bark, isn't to be taken for rain.
+        image = np.ascontiguousarray(image.transpose(1, 0, 2))
+    if task == "reflection":
+        companion = np.asarray(read_image(files[order[1]]))
+    else:
+        companion = thumbnail(image)
+    height, width = image.shape[:2]
+    top, left = (int(rng.integers(side - size + 1)) for side in (height, width))
+    parameters = model.sample(rng)
+    crop = np.ascontiguousarray(image[top : top + size, left : left + size])
+    lq, gt = parameters.pair(crop, companion, Place(height, width, top, left))
+    small = resized(image, SCENE / max(height, width))
+    scene, _ = parameters.pair(small, companion, Place.whole(small))
+    canvas = np.zeros((SCENE, SCENE, 3), np.uint8)  # scenes lie or stand
+    canvas[: scene.shape[0], : scene.shape[1]] = scene
+    # The part in the scene's -1 to 1, and how much of the canvas the scene takes.
+    window = (
+        (2 * top + size) / height - 1,
+        (2 * left + size) / width - 1,
+        size / height,
+        size / width,
+        *scene.shape[:2],
+    )
+    return {"lq": lq, "gt": gt, "scene": canvas, "window": window}
 
 
 # --- one run --------------------------------------------------------------------------------------
-
-
-def draw_grids(net: GLSGN, rng: np.random.Generator) -> None:
-    """No patches, the figure's, or those of rows or columns alone."""
-    grids = [
-        (*PAPER_GRIDS, (1, 1)),
-        ((1, 1),) * 4,
-        ((4, 1), (2, 1), (2, 1), (1, 1)),
-        ((2, 4), (2, 2), (1, 2), (1, 1)),
-    ][rng.integers(4)]
-    for i, pathway in enumerate(net.local_pathways):
-        pathway.grid, pathway.merged = grids[i], grids[i + 1]
-
-
-def train(variant: Variant, task: str, seed: int, args: argparse.Namespace) -> nn.Module:
-    """A network after its steps."""
-    crops = make_crops(task, args)
-    torch.manual_seed(seed)
-    net = variant.make().to(args.device, memory_format=torch.channels_last).train()
-    objective = GLSGNLoss(**variant.losses)
-    steps = round(args.steps / variant.cost)
-    optimizer = torch.optim.AdamW(net.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, args.lr, steps, pct_start=0.05, cycle_momentum=False, final_div_factor=100
-    )
-    rng = np.random.default_rng(seed)
-    order = np.concatenate(
-        [rng.permutation(len(crops.lq)) for _ in range(-(-steps * args.batch // len(crops.lq)))]
-    )
-    for step in tqdm(range(steps), leave=False, unit="step", disable=None):
-        some = np.sort(order[step * args.batch : (step + 1) * args.batch])
-        lq, gt = (tensor(images[some]).to(args.device) for images in (crops.lq, crops.gt))
-        if variant.drawn:
-            draw_grids(net, rng)  # type: ignore[arg-type]
-        with torch.autocast(lq.device.type, torch.bfloat16, enabled=args.amp is not None):
-            outputs = forward(net, lq, crops, some)
-        if isinstance(outputs, PathwayOutputs):
-            loss = objective(outputs, gt)
-        else:  # it has no pathways
-            loss = F.l1_loss(outputs.float(), gt)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-    return net.eval()
-
-
-def forward(net: nn.Module, lq: Tensor, crops: Crops, some: NDArray[Any]) -> Any:
-    """With the scenes where the network takes them."""
-    pathway = getattr(net, "global_pathway", None)
-    if not isinstance(pathway, Scene):
-        return net(lq)
-    window = torch.from_numpy(crops.window[some]).to(lq.device)
-    pathway.scene = tensor(crops.scene[some]).to(lq.device)
-    # From the scene's -1 to 1 to the canvas's.
-    share = window[:, 4:] / SCENE
-    centre = (window[:, :2] + 1) * share - 1
-    pathway.window = torch.cat([centre, window[:, 2:4] * share], dim=1)
-    outputs = net(lq)
-    pathway.scene = pathway.window = None
-    return outputs
 
 
 def figures(image: Image, gt: Image, seams: bool = False) -> dict[str, float]:
@@ -204,58 +136,127 @@ def figures(image: Image, gt: Image, seams: bool = False) -> dict[str, float]:
 def restored(net: nn.Module | None, image: Image, device: str) -> Image:
     if net is None:
         return image
-    lq = tensor(image[None]).to(device)
+    lq = as_input(torch.from_numpy(image[None]).to(device))
     out = net(lq)[0].clamp(0, 1).mul(255).round().byte()
     return out.permute(1, 2, 0).cpu().numpy()
 
 
-def measure(net: nn.Module | None, task: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Figures on the test photographs and on real pairs; of the input where there is no network."""
-    found: dict[str, list[dict[str, float]]] = {}
-    files = sorted(image_files(args.test))
-    model = make_degradation({"type": task, **args.degradation})
+class Picture(NamedTuple):
+    """What is measured on: the column that it counts for, input and truth."""
+
+    key: str
+    lq: Image
+    gt: Image
+
+
+@functools.cache
+def pictures(task: str, test: Path, real: Path | None, degradation: str) -> list[Picture]:
+    """The test photographs and the real pairs of a task."""
+    found = []
+    files = sorted(image_files(test))
+    model = make_degradation({"type": task, **json.loads(degradation)})
     for k, file in enumerate(files):
         rng = np.random.default_rng(k)
         image = np.asarray(read_image(file))
         companion = np.asarray(read_image(files[k - 1])) if task == "reflection" else None
         parameters = sample_degraded(model, rng)
-        lq, gt = parameters.pair(image, companion, Place.whole(image))
-        found.setdefault("test", []).append(figures(restored(net, lq, args.device), gt, seams=True))
-    if args.real is not None:
-        for file in sorted(image_files(args.real / task / "lq")):
-            pair = [np.asarray(read_image(args.real / task / p / file.name)) for p in ("lq", "gt")]
+        found.append(Picture("test", *parameters.pair(image, companion, Place.whole(image))))
+    if real is not None:
+        for file in sorted(image_files(real / task / "lq")):
+            pair = [np.asarray(read_image(real / task / p / file.name)) for p in ("lq", "gt")]
             name = file.name.partition("__")[0]
             for scale in SCALES if task == "haze" else SCALES[:1]:
                 lq, gt = (resized(image, scale) for image in pair)
-                key = f"{name} x{scale:g}"
-                found.setdefault(key, []).append(figures(restored(net, lq, args.device), gt))
-    return {
-        key: {figure: mean(v[figure] for v in values) for figure in values[0]}
-        for key, values in found.items()
-    }
-
-
-def run(name: str, task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    """The figures of one run: of an earlier one, or made now."""
-    settings = [name, task, seed, args.steps, args.batch, args.crop]
-    if args.amp:
-        settings.append(args.amp)
-    file = args.runs / ("_".join(str(s).replace(" ", "-") for s in settings) + ".json")
-    if file.is_file():
-        return json.loads(file.read_text())
-    start = time.monotonic()
-    net = train(VARIANTS[name], task, seed, args) if name != "the input" else None
-    trained = time.monotonic()
-    found = measure(net, task, args)
-    found["seconds"] = {"training": trained - start, "measuring": time.monotonic() - trained}
-    print(
-        f"{task}, {name}, seed {seed}: {found['test']['psnr']:.2f} dB, "
-        f"{trained - start:.0f} + {time.monotonic() - trained:.0f} s",
-        file=sys.stderr,
-        flush=True,
-    )
-    atomic_write(file, json.dumps(found, indent=1).encode())
+                found.append(Picture(f"{name} x{scale:g}", lq, gt))
     return found
+
+
+def measure(
+    net: nn.Module | None, task: str, args: argparse.Namespace
+) -> Iterable[tuple[str, dict[str, float]]]:
+    """Pictures' columns and figures; of the input where there is no network."""
+    shown = pictures(task, args.test, args.real, json.dumps(args.degradation))
+    return args.spread(_figures, [(p.key, restored(net, p.lq, args.device), p.gt) for p in shown])
+
+
+def _figures(job: tuple[str, Image, Image]) -> tuple[str, dict[str, float]]:
+    key, image, gt = job
+    return key, figures(image, gt, seams=key == "test")
+
+
+class Key(NamedTuple):
+    """A run."""
+
+    name: str
+    task: str
+    seed: int
+
+    def file(self, args: argparse.Namespace) -> Path:
+        settings = [*self, args.steps, args.batch, args.crop, *([args.amp] if args.amp else [])]
+        return args.runs / ("_".join(str(s).replace(" ", "-") for s in settings) + ".json")
+
+
+def run(keys: Sequence[Key], args: argparse.Namespace) -> Callable[[], None]:
+    """Train some side by side, and begin to measure them.
+
+    Returns:
+        Waits for the figures and writes them.
+    """
+    trained = [key for key in keys if key.name != INPUT]
+    crops = {task: make_crops(task, args) for task in {key.task for key in trained}}
+    settings = (args.steps, args.batch, args.lr, args.amp is not None)
+    start = time.monotonic()
+    trainings = [
+        Training(VARIANTS[key.name], crops[key.task], key.seed, *settings) for key in trained
+    ]
+    if trainings:
+        train(trainings)
+    seconds = (time.monotonic() - start) / len(keys)
+    nets = {key: training.net for key, training in zip(trained, trainings)}
+    measured = {key: measure(nets.get(key), key.task, args) for key in keys}
+
+    def finish() -> None:
+        for key, pictured in measured.items():
+            found: dict[str, list[dict[str, float]]] = {}
+            for column, values in pictured:
+                found.setdefault(column, []).append(values)
+            means: dict[str, Any] = {
+                column: {figure: mean(v[figure] for v in values) for figure in values[0]}
+                for column, values in found.items()
+            }
+            means["seconds"] = {"training": seconds}
+            atomic_write(key.file(args), json.dumps(means, indent=1).encode())
+            said = f"{key.task}, {key.name}, seed {key.seed}: {means['test']['psnr']:.2f} dB"
+            print(f"{said}, {seconds:.0f} s", file=sys.stderr, flush=True)
+
+    return finish
+
+
+def run_all(keys: Iterable[Key], args: argparse.Namespace) -> None:
+    """Make those that aren't there yet; what is trained meanwhile doesn't wait for figures."""
+    keys = [key for key in dict.fromkeys(keys) if not key.file(args).is_file()]
+    finish: Callable[[], None] | None = None
+    for first in range(0, len(keys), args.together):
+        following = run(keys[first : first + args.together], args)
+        if finish is not None:
+            finish()
+        finish = following
+    if finish is not None:
+        finish()
+
+
+def keys_of(name: str, args: argparse.Namespace) -> list[Key]:
+    """The runs of a table."""
+    variants, tasks = TABLES[name]
+    return [
+        key
+        for task in tasks
+        if task in args.tasks
+        for key in (
+            Key(INPUT, task, 0),
+            *(Key(v, task, seed) for v in variants for seed in range(args.seeds)),
+        )
+    ]
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -266,19 +267,20 @@ def table(name: str, args: argparse.Namespace) -> list[str]:
     variants, tasks = TABLES[name]
     lines = []
     for task in (t for t in tasks if t in args.tasks):
-        before = run("the input", task, 0, args)
+        before = json.loads(Key(INPUT, task, 0).file(args).read_text())
         sets = [key for key in before if key != "seconds"]
         columns = ["PSNR of each seed", "PSNR", "SSIM", "seam", "chroma"]
         columns += [f"{key}: PSNR, chroma" for key in sets if key != "test"]
         lines += [
             f"### {task}",
             "",
-            f"| variant | {' | '.join(columns)} | step, s |",
-            f"| --- |{' --- |' * (len(columns) + 1)}",
+            f"| variant | {' | '.join(columns)} |",
+            f"| --- |{' --- |' * len(columns)}",
         ]
-        for variant in ("the input", *variants):
-            seeds = range(1 if variant == "the input" else args.seeds)
-            runs = [run(variant, task, seed, args) for seed in seeds]
+        for variant in (INPUT, *variants):
+            seeds = range(1 if variant == INPUT else args.seeds)
+            files = [Key(variant, task, seed).file(args) for seed in seeds]
+            runs = [json.loads(file.read_text()) for file in files]
             cells = [", ".join(f"{r['test']['psnr']:.2f}" for r in runs)]
             digits = {"psnr": 2, "ssim": 4, "seam": 3, "chroma": 2}
             cells += [f"{mean(r['test'][f] for r in runs):.{d}f}" for f, d in digits.items()]
@@ -288,9 +290,6 @@ def table(name: str, args: argparse.Namespace) -> list[str]:
                 for key in sets
                 if key != "test"
             ]
-            cost = VARIANTS[variant].cost if variant in VARIANTS else 1
-            seconds = mean(r["seconds"]["training"] for r in runs) / args.steps * cost
-            cells.append(f"{seconds:.2f}" if variant in VARIANTS else "")
             lines.append(f"| {variant} | {' | '.join(cells)} |")
         lines.append("")
     return lines
@@ -313,15 +312,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="runs of each variant")
     parser.add_argument("--runs", type=Path, default=Path("experiments/networks"))
     parser.add_argument("--out", type=Path, help="Markdown file")
+    parser.add_argument("--processes", type=int, default=1, help="that degrade and measure")
+    parser.add_argument("--together", type=int, default=1, help="runs side by side, on a GPU")
     default = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=default)
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
+    args.spread = map
+    if args.processes > 1:  # begun before the device is used, which forks couldn't do after
+        args.spread = multiprocessing.Pool(args.processes, cv2.setNumThreads, (0,)).imap
     lines = [
         f"`python benchmarks/networks.py {shlex.join(sys.argv[1:])}`, torch {torch.__version__}, "
         f"{args.device}",
         "",
     ]
+    run_all([key for name in args.tables for key in keys_of(name, args)], args)
     for name in args.tables:
         lines += [f"## {name}", "", *table(name, args)]
     print("\n".join(lines))

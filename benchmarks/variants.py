@@ -266,6 +266,16 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         ("haze", "reflection"),
     ),
+    "pathways": (  # for longer trainings
+        (
+            "plain",
+            "one pathway",
+            "U-Net",
+            "no features of the global pathway",
+            "Patch Norm pooled",
+        ),
+        TASKS,
+    ),
     "parts": (
         (
             "plain",
