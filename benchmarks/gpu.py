@@ -84,13 +84,15 @@ def measure_forward(bench: Bench) -> Table:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     image = torch.rand(1, 3, rows, cols, device=bench.device)
-    for network in (*bench.sizes.networks, "NAFNet-32", "Restormer"):
+    for network in (*bench.sizes.networks, *bench.sizes.peers):
         ours = network.startswith("glsgn")
         for way in ("whole", "stream") if ours else ("whole",):
             # A CPU takes minutes for each of the others in half precision, and tells nothing by it.
             for amp in bench.precisions() if ours or bench.cuda else (None,):
                 # Compiling takes a minute each time; half precision is what one would compile for.
-                for compiled in (False, True) if way == "whole" and amp == "bf16" else (False,):
+                for compiled in (
+                    bench.sizes.compiled if way == "whole" and amp == "bf16" else (False,)
+                ):
                     yes = "yes" if compiled else "no"
                     name = f"| {network} | {way} | {amp or 'float32'} | {yes}"
                     try:
@@ -210,6 +212,9 @@ def main() -> int:
     cuda = torch.cuda.is_available()
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if cuda else "cpu")
     parser.add_argument("--small", action="store_true", help="small images, to try it on a CPU")
+    parser.add_argument(
+        "--quick", action="store_true", help="nothing compiled, medians of 3, without Restormer"
+    )
     parser.add_argument("--only", nargs="+", choices=tuple(PARTS), metavar="PART")
     parser.add_argument("--minutes", type=float, default=BUDGET / 60, help="then no part is begun")
     parser.add_argument("--out", type=Path, help="Markdown file; also FILE.json with the seconds")

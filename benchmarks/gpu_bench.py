@@ -25,18 +25,22 @@ class Sizes(SimpleNamespace):
     """What is measured on: full size, or small enough to be tried on a CPU."""
 
     @classmethod
-    def of(cls, small: bool) -> Sizes:
+    def of(cls, small: bool, quick: bool = False) -> Sizes:
         if small:
             return cls(
                 four_k=(64, 96), sixteen_k=(96, 160), crops=(64,), batch=1, repeats=2, steps=3,
                 gemm=256, copied=2**20, iterations=20, shortest=8, backend="aot_eager",
-                networks=("glsgn_s",),
+                networks=("glsgn_s",), peers=("NAFNet-32", "Restormer"), compiled=(False, True),
             )  # fmt: skip
-        return cls(
+        sizes = cls(
             four_k=(2160, 3840), sixteen_k=(8640, 15360), crops=(512, 768), batch=4, repeats=10,
             steps=20, gemm=8192, copied=2**30, iterations=240, shortest=400, backend="inductor",
-            networks=("glsgn_s", "glsgn_b"),
+            networks=("glsgn_s", "glsgn_b"), peers=("NAFNet-32", "Restormer"),
+            compiled=(False, True),
         )  # fmt: skip
+        if quick:
+            sizes.repeats, sizes.peers, sizes.compiled = 3, ("NAFNet-32",), (False,)
+        return sizes
 
 
 class Bench:
@@ -46,7 +50,7 @@ class Bench:
         self.device = torch.device(args.device)
         self.cuda = self.device.type == "cuda"
         self.small: bool = args.small
-        self.sizes = Sizes.of(args.small)
+        self.sizes = Sizes.of(args.small, args.quick)
         self.rates: dict[str, float] = {}  # multiply-adds and bytes per second
 
     def finish(self) -> None:

@@ -214,7 +214,7 @@ def measure_steps(bench: Bench) -> Table:
         for framework in ("BasicSR", "MMagic"):
             for crop in bench.sizes.crops:
                 for amp in bench.precisions(framework):
-                    for compiled in (False, True) if amp == "bf16" else (False,):
+                    for compiled in bench.sizes.compiled if amp == "bf16" else (False,):
                         step = _step(bench, framework, Path(name), amp, compiled, crop)
                         took = bench.seconds(
                             lambda step=step: [step() for _ in range(bench.sizes.steps)], 3
