@@ -6,10 +6,13 @@ import importlib
 import importlib.util
 import sys
 import types
+import warnings
 from pathlib import Path
 from typing import Any
 
-from glsgn_plugins.compat.patch import Patch
+import numpy as np
+
+from glsgn_plugins.compat.patch import Patch, installed
 
 
 def _lacks_mmcv_ext() -> bool:
@@ -65,6 +68,20 @@ def _stand_in_for_controlnet_aux() -> None:
     sys.modules[module.__name__] = module
 
 
+def _lacks_bool8() -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # numpy 1.24 to 1.26 warn
+        return installed("mmagic") is not None and not hasattr(np, "bool8")
+
+
+def _import_with_bool8() -> None:
+    np.bool8 = np.bool_  # type: ignore[attr-defined]
+    try:
+        importlib.import_module("mmagic.utils.trans_utils")
+    finally:
+        del np.bool8  # type: ignore[attr-defined]
+
+
 BEFORE = (
     Patch(
         "mmcv.ops without mmcv._ext",
@@ -73,6 +90,14 @@ BEFORE = (
         versions="mmcv-lite >= 2.0, < 2.2",
         needed=_lacks_mmcv_ext,
         apply=_import_ops_without_ext,
+    ),
+    Patch(
+        "mmagic.utils without numpy.bool8",
+        symptom="module 'numpy' has no attribute 'bool8' at import mmagic.utils",
+        cause="a table of numpy's types names one that numpy 2 removed",
+        versions="mmagic <= 1.2.0 with numpy >= 2",
+        needed=_lacks_bool8,
+        apply=_import_with_bool8,
     ),
     Patch(
         "controlnet_aux without mediapipe.solutions",

@@ -64,6 +64,31 @@ def test_mmagic_models_import_and_the_stand_in_is_gone_again():
     )
 
 
+@pytest.mark.skipif(compat.installed("mmagic") is None, reason="mmagic is not in this stack")
+def test_mmagic_imports_where_numpy_has_no_bool8():
+    without = (
+        "import warnings, numpy as np\n"
+        "had = np.__getattr__\n"
+        "def lacking(name):\n"
+        "    if name == 'bool8': raise AttributeError('no bool8')\n"
+        "    return had(name)\n"
+        "np.__getattr__ = lacking\n"
+        "from glsgn_plugins import compat\n"
+    )
+    run(
+        without + "compat.patch_mmagic()\n"
+        "import mmagic.models, mmagic.utils.trans_utils\n"
+        "assert not hasattr(np, 'bool8')\n"
+    )
+    run(
+        without + "mmagic_patches = [p for p in compat.MMAGIC_PATCHES if 'bool8' not in p.name]\n"
+        "compat.MMAGIC_PATCHES = tuple(mmagic_patches)\n"
+        "try: compat.patch_mmagic(); import mmagic.models\n"
+        "except AttributeError as error: assert 'bool8' in str(error)\n"
+        "else: raise AssertionError('the patch can go')\n"
+    )
+
+
 def test_loading_refuses_code_a_wrong_key_and_a_wrong_network(tmp_path):
     from glsgn_plugins import GLSGN, InputError
 
