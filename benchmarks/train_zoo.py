@@ -58,7 +58,7 @@ EXPOSURES = 3
 LEVELS = (80, 185)
 """Mean display values, of 255, that exposures are made for."""
 
-LONG_SIDES = {"haze": 320, "reflection": 640}
+LONG_SIDES = {"haze": 256, "reflection": 640}
 """Pixels at which those tasks are restored: better so than at full size, see docs/results.md."""
 
 TRIAL = 40
