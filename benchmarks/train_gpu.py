@@ -7,9 +7,9 @@
 
 - ``crops`` draws crops of what ``train_zoo.py`` made of the photographs, by as many processes as
   ``--workers`` says, degrades them on the GPU (``degrade_on_device``), and puts them into files.
-- ``train`` takes them up as they come and keeps them on the GPU. It draws its batches from all that
-  is there: decoding photographs and drawing streaks keeps up with a third of what a card trains on,
-  so each crop is seen about three times, flipped or not.
+- ``train`` takes them up as they come, keeps the last of them on the GPU, and draws its batches
+  from all that is there: the loaders of an H200's sixteen cores drew three quarters of what three
+  trainings beside each other took, so each crop was seen one to two times, flipped or not.
 - AdamW, cosine over the seconds, L1 and the consistencies of the shipped options, bf16, averaged
   weights. ``--network U-Net`` and so on: a peer of ``peers.py`` with the same crops, steps of the
   same size and the same seconds; L1 alone, as it has no pathways.
@@ -64,6 +64,8 @@ SIDES = {"rain": 256, "haze": 256, "reflection": 320}
 """Of the crops, in pixels."""
 SCENES = {"rain": 0.15, "haze": 0.65, "reflection": 0.45}
 """Share of the crops that are whole photographs scaled down."""
+PRESETS = ("real", "plain")
+"""In which the test photographs are judged."""
 Part = tuple[float, str, dict[str, Any]]
 """A share, a folder of the photographs, and options of the degradation."""
 
@@ -243,13 +245,12 @@ def train(args: argparse.Namespace) -> nn.Module:
         weights, args.lr, betas=(0.9, 0.99), weight_decay=1e-4, fused=args.device == "cuda"
     )
     loss_of = objective(args.network)
-    forward: Any = torch.compile(net, dynamic=False) if args.compile else net
     pool = Pool(args.pool, args.most, args.device)
-    # Kernels are chosen, and compiled, before the clock starts.
+    # Kernels are chosen before the clock starts.
     lq, gt = pool.batch(args.batch)
     amp = torch.autocast(args.device, torch.bfloat16, enabled=args.device == "cuda")
     with amp:
-        outputs: PathwayOutputs = forward(lq)
+        outputs: PathwayOutputs = net(lq)
     loss_of(outputs, gt).backward()
     print("ready", flush=True)
     while args.go and not args.go.exists():
@@ -264,7 +265,7 @@ def train(args: argparse.Namespace) -> nn.Module:
             group["lr"] = rate * min(1, (step + 1) / 100)
         lq, gt = pool.batch(args.batch)
         with amp:
-            outputs = forward(lq)
+            outputs = net(lq)
         loss = loss_of(outputs, gt)
         optimizer.zero_grad()
         loss.backward()
@@ -302,9 +303,6 @@ def train(args: argparse.Namespace) -> nn.Module:
         flush=True,
     )
     return average.eval()
-
-
-PRESETS = ("real", "plain")
 
 
 def judge(net: nn.Module, args: argparse.Namespace) -> None:
@@ -352,7 +350,6 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--steps", type=int, help="train: at most")
     parser.add_argument("--go", type=Path, help="train: the clock starts when this file is there")
-    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--out", type=Path, help="train: .safetensors, and .json of its figures")
     parser.add_argument("--test", type=Path, help="train: folder of photographs to measure on")
     parser.add_argument("--real", type=Path, help="train: folder with rain/lq, rain/gt and so on")
