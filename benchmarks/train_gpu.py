@@ -210,7 +210,8 @@ class Pool:
             torch.rand(size, 1, 1, 1, 1, device=self.device) < 0.5, pairs.flip(4), pairs
         )
         lq, gt = pairs.float().div(255).unbind(1)
-        return tuple(i.contiguous(memory_format=torch.channels_last) for i in (lq, gt))  # type: ignore[return-value]
+        layout = torch.channels_last
+        return lq.contiguous(memory_format=layout), gt.contiguous(memory_format=layout)
 
 
 def network(args: argparse.Namespace) -> tuple[nn.Module, dict[str, Any]]:
