@@ -28,7 +28,7 @@ import multiprocessing
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -45,7 +45,7 @@ from variants import SCENE, TABLES, VARIANTS
 
 from glsgn_plugins.compat import patch_basicsr
 from glsgn_plugins.data.synthesis import make_degradation
-from glsgn_plugins.degradations import Place
+from glsgn_plugins.degradations import Degradation, Place
 from glsgn_plugins.degradations.depth import thumbnail
 from glsgn_plugins.io.atomic import atomic_write
 from glsgn_plugins.io.images import image_files, read_image
@@ -66,7 +66,9 @@ def make_crops(task: str, args: argparse.Namespace) -> Crops:
     """Those of a task; made once."""
     file = args.runs / f"{task}_{args.crops}_{args.crop}.npz"
     if not file.is_file():
-        jobs = [(task, k, args.train, args.degradation, args.crop) for k in range(args.crops)]
+        files = sorted(image_files(args.train))
+        model = make_degradation({"type": task, **args.degradation})
+        jobs = [(task, k, files, model, args.crop) for k in range(args.crops)]
         made = args.spread(_crop, jobs)
         found = list(tqdm(made, desc=f"{task}: crops", total=args.crops, disable=None))
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -78,11 +80,9 @@ def make_crops(task: str, args: argparse.Namespace) -> Crops:
     return Crops(*kept[:3], kept[3].float()).to(args.device)
 
 
-def _crop(job: tuple[str, int, Path, dict[str, Any], int]) -> dict[str, Any]:
+def _crop(job: tuple[str, int, list[Path], Degradation, int]) -> dict[str, Any]:
     """The k-th crop of a task, whoever makes it."""
-    task, k, folder, degradation, size = job
-    files = sorted(image_files(folder))
-    model = make_degradation({"type": task, **degradation})
+    task, k, files, model, size = job
     rng = np.random.default_rng([2207, k])
     order = rng.permutation(len(files))[:2]
     image = np.asarray(read_image(files[order[0]]))
@@ -184,6 +184,17 @@ def _figures(job: tuple[str, Image, Image]) -> tuple[str, dict[str, float]]:
     return key, figures(image, gt, seams=key == "test")
 
 
+def means_of(pictured: Iterable[tuple[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Each column's figures, the means of its pictures'."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for column, values in pictured:
+        found.setdefault(column, []).append(values)
+    return {
+        column: {figure: mean(v[figure] for v in values) for figure in values[0]}
+        for column, values in found.items()
+    }
+
+
 class Key(NamedTuple):
     """A run."""
 
@@ -196,14 +207,20 @@ class Key(NamedTuple):
         return args.runs / ("_".join(str(s).replace(" ", "-") for s in settings) + ".json")
 
 
-def run(keys: Sequence[Key], args: argparse.Namespace) -> Callable[[], None]:
+def run(
+    keys: Sequence[Key], crops: Mapping[str, Crops], args: argparse.Namespace
+) -> Callable[[], None]:
     """Train some side by side, and begin to measure them.
+
+    Args:
+        keys: Theirs.
+        crops: Of each task that is trained.
+        args: Of the command.
 
     Returns:
         Waits for the figures and writes them.
     """
     trained = [key for key in keys if key.name != INPUT]
-    crops = {task: make_crops(task, args) for task in {key.task for key in trained}}
     settings = (args.steps, args.batch, args.lr, args.amp is not None)
     start = time.monotonic()
     trainings = [
@@ -217,13 +234,7 @@ def run(keys: Sequence[Key], args: argparse.Namespace) -> Callable[[], None]:
 
     def finish() -> None:
         for key, pictured in measured.items():
-            found: dict[str, list[dict[str, float]]] = {}
-            for column, values in pictured:
-                found.setdefault(column, []).append(values)
-            means: dict[str, Any] = {
-                column: {figure: mean(v[figure] for v in values) for figure in values[0]}
-                for column, values in found.items()
-            }
+            means: dict[str, Any] = {**means_of(pictured)}
             means["seconds"] = {"training": seconds}
             atomic_write(key.file(args), json.dumps(means, indent=1).encode())
             said = f"{key.task}, {key.name}, seed {key.seed}: {means['test']['psnr']:.2f} dB"
@@ -235,9 +246,11 @@ def run(keys: Sequence[Key], args: argparse.Namespace) -> Callable[[], None]:
 def run_all(keys: Iterable[Key], args: argparse.Namespace) -> None:
     """Make those that aren't there yet; what is trained meanwhile doesn't wait for figures."""
     keys = [key for key in dict.fromkeys(keys) if not key.file(args).is_file()]
+    trained = dict.fromkeys(key.task for key in keys if key.name != INPUT)
+    crops = {task: make_crops(task, args) for task in trained}
     finish: Callable[[], None] | None = None
     for first in range(0, len(keys), args.together):
-        following = run(keys[first : first + args.together], args)
+        following = run(keys[first : first + args.together], crops, args)
         if finish is not None:
             finish()
         finish = following

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from variants import SCENE, Scene, Variant
 
 from glsgn_plugins.archs.glsgn import GLSGN, PAPER_GRIDS, PathwayOutputs
+from glsgn_plugins.inference.tiled import as_float
 from glsgn_plugins.losses import GLSGNLoss
 
 DRAWN = (
@@ -49,7 +50,7 @@ class Crops:
 
 def as_input(images: Tensor) -> Tensor:
     """``(N, 3, H, W)`` float32 in [0, 1], channels_last, of uint8 ``(N, H, W, 3)``."""
-    return images.permute(0, 3, 1, 2).float().div(255)
+    return as_float(images.permute(0, 3, 1, 2))
 
 
 class Training:

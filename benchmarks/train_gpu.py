@@ -25,17 +25,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from networks import Picture, figures, pictures, restored
+from networks import Picture, figures, means_of, pictures, restored
 from peers import PEERS, Peer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from train_zoo import GLSGN_S
 
 from glsgn_plugins.archs.glsgn import GLSGN, PathwayOutputs
 from glsgn_plugins.data.crops import Crops
@@ -44,7 +44,7 @@ from glsgn_plugins.data.sampling import SampleIndex
 from glsgn_plugins.degradations.on_device import degrade
 from glsgn_plugins.io.weights import read_weights, write_weights
 from glsgn_plugins.losses import GLSGNLoss
-from glsgn_plugins.training import update_averages
+from glsgn_plugins.training import to_device, update_averages
 
 FILE = 512
 """Crops in a file of the pool."""
@@ -209,16 +209,15 @@ class Pool:
         pairs = torch.where(
             torch.rand(size, 1, 1, 1, 1, device=self.device) < 0.5, pairs.flip(4), pairs
         )
-        lq, gt = pairs.float().div(255).unbind(1)
-        layout = torch.channels_last
-        return lq.contiguous(memory_format=layout), gt.contiguous(memory_format=layout)
+        lq, gt = (to_device(images, images.device) for images in pairs.unbind(1))
+        return lq, gt
 
 
 def network(args: argparse.Namespace) -> tuple[nn.Module, dict[str, Any]]:
     """What is trained, and the options of its record."""
     if args.network != "glsgn_s":
         return Peer(args.network, return_pathways=True), {}
-    options: dict[str, Any] = {"widths": [16, 24, 32, 32], "blocks": [1, 1, 1]}
+    options = {key: value for key, value in GLSGN_S.items() if key != "type"}
     net = GLSGN(**options, return_pathways=True)
     if args.start:
         found = read_weights(args.start)
@@ -227,9 +226,9 @@ def network(args: argparse.Namespace) -> tuple[nn.Module, dict[str, Any]]:
     return net, options
 
 
-def objective(task_net: str) -> Any:
+def objective(network: str) -> Any:
     """A loss of outputs and truth."""
-    if task_net == "glsgn_s":
+    if network == "glsgn_s":
         return GLSGNLoss()
     return lambda outputs, gt: F.l1_loss(outputs.restored.float(), gt)
 
@@ -241,7 +240,8 @@ def train(args: argparse.Namespace) -> nn.Module:
     net, options = network(args)
     net = net.to(args.device, memory_format=torch.channels_last).train()
     average = copy.deepcopy(net)
-    weights, averages = (list(n.parameters()) for n in (net, average))
+    weights = list(net.parameters())
+    values, averages = ([p.data for p in n.parameters()] for n in (net, average))
     optimizer = torch.optim.AdamW(
         weights, args.lr, betas=(0.9, 0.99), weight_decay=1e-4, fused=args.device == "cuda"
     )
@@ -272,7 +272,7 @@ def train(args: argparse.Namespace) -> nn.Module:
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        update_averages([a.data for a in averages], [w.data for w in weights], decay)
+        update_averages(averages, values, decay)
         step += 1
         now = clock()
         if step % 50 == 0:
@@ -308,16 +308,15 @@ def train(args: argparse.Namespace) -> nn.Module:
 
 def judge(net: nn.Module, args: argparse.Namespace) -> None:
     """Means on the test photographs, in both presets, and on real pairs, beside the weights."""
-    found: dict[str, list[dict[str, float]]] = {}
-    for preset in PRESETS:
-        for picture in shown(preset, args):
-            column = preset if picture.key == "test" else picture.key
-            image = restored(net, picture.lq, args.device)
-            found.setdefault(column, []).append(figures(image, picture.gt))
-    means = {
-        c: {name: mean(row[name] for row in rows) for name in rows[0]} for c, rows in found.items()
-    }
-    args.out.with_suffix(".json").write_text(json.dumps(means, indent=1))
+    pictured = (
+        (
+            preset if picture.key == "test" else picture.key,
+            figures(restored(net, picture.lq, args.device), picture.gt),
+        )
+        for preset in PRESETS
+        for picture in shown(preset, args)
+    )
+    args.out.with_suffix(".json").write_text(json.dumps(means_of(pictured), indent=1))
 
 
 def shown(preset: str, args: argparse.Namespace) -> list[Picture]:

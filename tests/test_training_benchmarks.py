@@ -35,13 +35,13 @@ for task in PARTS:
 """
 
 
-def run(*command, at=FOLDER):
+def run(*command):
     done = subprocess.run(
         [sys.executable, "-W", "ignore", *map(str, command)],
         capture_output=True,
         text=True,
         check=False,
-        env=environment(PYTHONPATH=os.pathsep.join([str(at), *sys.path])),
+        env=environment(PYTHONPATH=os.pathsep.join([str(FOLDER), *sys.path])),
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

@@ -67,7 +67,7 @@ def test_mmagic_models_import_and_the_stand_in_is_gone_again():
 @pytest.mark.skipif(compat.installed("mmagic") is None, reason="mmagic is not in this stack")
 def test_mmagic_imports_where_numpy_has_no_bool8():
     without = (
-        "import warnings, numpy as np\n"
+        "import numpy as np\n"
         "had = np.__getattr__\n"
         "def lacking(name):\n"
         "    if name == 'bool8': raise AttributeError('no bool8')\n"
