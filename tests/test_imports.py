@@ -237,3 +237,18 @@ def test_without_pydantic_the_command_says_how_to_install_it(tmp_path):
     assert said == [
         "basicsr train: error: pydantic is not installed: pip install 'glsgn-plugins[basicsr]'"
     ]
+
+
+def test_restoring_does_not_load_what_torch_compiles_with(tmp_path):
+    """It takes two seconds and more, of each command."""
+    code = (
+        "import sys, numpy, torch\n"
+        "before = set(sys.modules)\n"
+        "import glsgn_plugins\n"
+        "image = numpy.zeros((64, 64, 3), numpy.uint8)\n"
+        "glsgn_plugins.restore_array(glsgn_plugins.load_pretrained('rain'), image)\n"
+        "loaded = {'torch._dynamo', 'sympy'} & (set(sys.modules) - before)\n"
+        "assert not loaded, loaded\n"
+    )
+    done = run_code(code, tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
