@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import multiprocessing
 import shlex
@@ -57,9 +58,10 @@ from basicsr.metrics import calculate_psnr, calculate_ssim  # noqa: E402
 Image = NDArray[np.uint8]
 
 INPUT = "the input"
+TEST = "test"
 TASKS = ("rain", "haze", "reflection")
 SCALES = (1.0, 0.5, 0.25)
-"""Sizes at which real pairs are restored: full, half, quarter."""
+"""Sizes at which haze is restored: full, half, quarter."""
 
 
 def make_crops(task: str, args: argparse.Namespace) -> Crops:
@@ -150,22 +152,28 @@ class Picture(NamedTuple):
 
 
 @functools.cache
-def pictures(task: str, test: Path, real: Path | None, degradation: str) -> list[Picture]:
-    """The test photographs and the real pairs of a task."""
+def pictures(
+    task: str, test: Path, real: Path | None, degradation: str, draws: int
+) -> list[Picture]:
+    """The test photographs, each degraded so many times, and the real pairs of a task."""
     found = []
+    scales = SCALES if task == "haze" else SCALES[:1]
     files = sorted(image_files(test))
     model = make_degradation({"type": task, **json.loads(degradation)})
-    for k, file in enumerate(files):
-        rng = np.random.default_rng(k)
-        image = np.asarray(read_image(file))
+    for k, draw in itertools.product(range(len(files)), range(draws)):
+        rng = np.random.default_rng([k, draw] if draw else k)
+        image = np.asarray(read_image(files[k]))
         companion = np.asarray(read_image(files[k - 1])) if task == "reflection" else None
         parameters = sample_degraded(model, rng)
-        found.append(Picture("test", *parameters.pair(image, companion, Place.whole(image))))
+        pair = parameters.pair(image, companion, Place.whole(image))
+        for scale in scales:
+            key = TEST if scale == 1 else f"{TEST} x{scale:g}"
+            found.append(Picture(key, *(resized(image, scale) for image in pair)))
     if real is not None:
         for file in sorted(image_files(real / task / "lq")):
             pair = [np.asarray(read_image(real / task / p / file.name)) for p in ("lq", "gt")]
             name = file.name.partition("__")[0]
-            for scale in SCALES if task == "haze" else SCALES[:1]:
+            for scale in scales:
                 lq, gt = (resized(image, scale) for image in pair)
                 found.append(Picture(f"{name} x{scale:g}", lq, gt))
     return found
@@ -175,13 +183,13 @@ def measure(
     net: nn.Module | None, task: str, args: argparse.Namespace
 ) -> Iterable[tuple[str, dict[str, float]]]:
     """Pictures' columns and figures; of the input where there is no network."""
-    shown = pictures(task, args.test, args.real, json.dumps(args.degradation))
+    shown = pictures(task, args.test, args.real, json.dumps(args.degradation), args.draws)
     return args.spread(_figures, [(p.key, restored(net, p.lq, args.device), p.gt) for p in shown])
 
 
 def _figures(job: tuple[str, Image, Image]) -> tuple[str, dict[str, float]]:
     key, image, gt = job
-    return key, figures(image, gt, seams=key == "test")
+    return key, figures(image, gt, seams=key == TEST)
 
 
 def means_of(pictured: Iterable[tuple[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
@@ -204,6 +212,7 @@ class Key(NamedTuple):
 
     def file(self, args: argparse.Namespace) -> Path:
         settings = [*self, args.steps, args.batch, args.crop, *([args.amp] if args.amp else [])]
+        settings += [f"{args.draws}-draws"] if args.draws > 1 else []
         return args.runs / ("_".join(str(s).replace(" ", "-") for s in settings) + ".json")
 
 
@@ -237,7 +246,7 @@ def run(
             means: dict[str, Any] = {**means_of(pictured)}
             means["seconds"] = {"training": seconds}
             atomic_write(key.file(args), json.dumps(means, indent=1).encode())
-            said = f"{key.task}, {key.name}, seed {key.seed}: {means['test']['psnr']:.2f} dB"
+            said = f"{key.task}, {key.name}, seed {key.seed}: {means[TEST]['psnr']:.2f} dB"
             print(f"{said}, {seconds:.0f} s", file=sys.stderr, flush=True)
 
     return finish
@@ -283,7 +292,7 @@ def table(name: str, args: argparse.Namespace) -> list[str]:
         before = json.loads(Key(INPUT, task, 0).file(args).read_text())
         sets = [key for key in before if key != "seconds"]
         columns = ["PSNR of each seed", "PSNR", "SSIM", "seam", "chroma"]
-        columns += [f"{key}: PSNR, chroma" for key in sets if key != "test"]
+        columns += [f"{key}: PSNR, chroma" for key in sets if key != TEST]
         lines += [
             f"### {task}",
             "",
@@ -294,14 +303,14 @@ def table(name: str, args: argparse.Namespace) -> list[str]:
             seeds = range(1 if variant == INPUT else args.seeds)
             files = [Key(variant, task, seed).file(args) for seed in seeds]
             runs = [json.loads(file.read_text()) for file in files]
-            cells = [", ".join(f"{r['test']['psnr']:.2f}" for r in runs)]
+            cells = [", ".join(f"{r[TEST]['psnr']:.2f}" for r in runs)]
             digits = {"psnr": 2, "ssim": 4, "seam": 3, "chroma": 2}
-            cells += [f"{mean(r['test'][f] for r in runs):.{d}f}" for f, d in digits.items()]
+            cells += [f"{mean(r[TEST][f] for r in runs):.{d}f}" for f, d in digits.items()]
             cells += [
                 f"{mean(r[key]['psnr'] for r in runs):.2f}, "
                 f"{mean(r[key]['chroma'] for r in runs):.1f}"
                 for key in sets
-                if key != "test"
+                if key != TEST
             ]
             lines.append(f"| {variant} | {' | '.join(cells)} |")
         lines.append("")
@@ -323,6 +332,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--amp", choices=("bf16",), help="in training; measured in float32")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each variant")
+    parser.add_argument("--draws", type=int, default=1, help="weathers of each test photograph")
     parser.add_argument("--runs", type=Path, default=Path("experiments/networks"))
     parser.add_argument("--out", type=Path, help="Markdown file")
     parser.add_argument("--processes", type=int, default=1, help="that degrade and measure")

@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from networks import Picture, figures, means_of, pictures, restored
+from networks import TEST, Picture, figures, means_of, pictures, restored
 from peers import PEERS, Peer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -310,7 +310,7 @@ def judge(net: nn.Module, args: argparse.Namespace) -> None:
     """Means on the test photographs, in both presets, and on real pairs, beside the weights."""
     pictured = (
         (
-            preset if picture.key == "test" else picture.key,
+            picture.key.replace(TEST, preset),
             figures(restored(net, picture.lq, args.device), picture.gt),
         )
         for preset in PRESETS
@@ -322,7 +322,7 @@ def judge(net: nn.Module, args: argparse.Namespace) -> None:
 def shown(preset: str, args: argparse.Namespace) -> list[Picture]:
     """What is judged on; real pairs once."""
     real = args.real if preset == "real" else None
-    return pictures(args.task, args.test, real, json.dumps({"preset": preset}))
+    return pictures(args.task, args.test, real, json.dumps({"preset": preset}), draws=1)
 
 
 def save(net: nn.Module, args: argparse.Namespace, options: dict[str, Any]) -> None:

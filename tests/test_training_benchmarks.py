@@ -79,7 +79,7 @@ def test_networks_are_compared_side_by_side(tmp_path):
     runs = tmp_path / "runs"
     common = ["--train", tmp_path / "train", "--test", tmp_path / "test", "--runs", runs]
     common += ["--tables", "norm", "--tasks", "haze", "--steps", 2, "--crop", 64, "--crops", 4]
-    common += ["--seeds", 1, "--device", "cpu", "--out", out]
+    common += ["--seeds", 1, "--draws", 2, "--device", "cpu", "--out", out]
     run(FOLDER / "networks.py", *common, "--together", 3, "--processes", 2)
     rows = [line.split(" | ")[0] for line in out.read_text().splitlines() if line[:2] == "| "]
     assert rows[2:] == [
@@ -95,7 +95,9 @@ def test_networks_are_compared_side_by_side(tmp_path):
     alone.unlink()
     kept = {file: file.stat().st_mtime_ns for file in runs.glob("*.json")}
     run(FOLDER / "networks.py", *common)
-    assert json.loads(alone.read_text())["test"] == pytest.approx(together["test"])
+    again = json.loads(alone.read_text())
+    for size in ("test", "test x0.5", "test x0.25"):
+        assert again[size] == pytest.approx(together[size])
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
 
 
