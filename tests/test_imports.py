@@ -240,7 +240,7 @@ def test_without_pydantic_the_command_says_how_to_install_it(tmp_path):
 
 
 def test_restoring_does_not_load_what_torch_compiles_with(tmp_path):
-    """It takes two seconds and more, of each command."""
+    """It takes two seconds of each command."""
     code = (
         "import sys, numpy, torch\n"
         "before = set(sys.modules)\n"
