@@ -240,15 +240,14 @@ def test_without_pydantic_the_command_says_how_to_install_it(tmp_path):
 
 
 def test_restoring_does_not_load_what_torch_compiles_with(tmp_path):
-    """It takes two seconds of each command."""
+    """It takes a second and more of each command."""
     code = (
         "import sys, numpy, torch\n"
         "before = set(sys.modules)\n"
         "import glsgn_plugins\n"
         "image = numpy.zeros((64, 64, 3), numpy.uint8)\n"
         "glsgn_plugins.restore_array(glsgn_plugins.load_pretrained('rain'), image)\n"
-        "loaded = {'torch._dynamo', 'sympy'} & (set(sys.modules) - before)\n"
-        "assert not loaded, loaded\n"
+        "assert 'torch._dynamo' not in set(sys.modules) - before\n"
     )
     done = run_code(code, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]

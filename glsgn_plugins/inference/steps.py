@@ -18,6 +18,7 @@ import torch
 import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx.passes.shape_prop import ShapeProp
 
 from glsgn_plugins.archs.blocks import PatchNorm, ResidualBlock
 from glsgn_plugins.archs.glsgn import (
@@ -43,9 +44,6 @@ ARITHMETIC: dict[Any, Callable[..., Tensor]] = {
 POINTWISE = (*ARITHMETIC, operator.getitem, torch.cat, torch.sigmoid)
 POINTWISE_METHODS = ("mean", "amax")  # over channels
 POINTWISE_LAYERS = (nn.LeakyReLU, nn.ReLU, nn.GELU, nn.SiLU)
-
-CHANNELS = "channels"
-"""Key of a node's ``meta``: how many its output has."""
 
 FOLLOWING = threading.Lock()
 """torch.fx patches all modules for the time of a trace, and stands no second trace beside it."""
@@ -307,20 +305,6 @@ class _Tracer(torch.fx.Tracer):
         return super().call_module(m, forward, args, kwargs)
 
 
-class _Channels(torch.fx.Interpreter):
-    """Notes how many channels each node puts out.
-
-    torch's own ShapeProp first loads sympy, which takes a second.
-    """
-
-    def run_node(self, n: torch.fx.Node) -> Any:
-        """As torch.fx's."""
-        result = super().run_node(n)
-        if isinstance(result, Tensor):
-            n.meta[CHANNELS] = result.shape[1]
-        return result
-
-
 def _followed(net: GLSGN) -> torch.fx.GraphModule:
     """What a copy of the network does, with the shapes of a small image."""
     root = _Padded(copy.deepcopy(net))
@@ -328,7 +312,7 @@ def _followed(net: GLSGN) -> torch.fx.GraphModule:
         graph = _Tracer().trace(root)
     module = torch.fx.GraphModule(root, graph)
     module.graph.eliminate_dead_code()
-    _Channels(module).run(next(net.parameters()).new_zeros(1, 3, MIN_SIZE, MIN_SIZE))
+    ShapeProp(module).propagate(next(net.parameters()).new_zeros(1, 3, MIN_SIZE, MIN_SIZE))
     return module
 
 
@@ -384,7 +368,7 @@ def steps_of(net: GLSGN) -> list[Step]:
         # which has three channels. A decoder's output has three as well, so it needn't wait.
         path = node.meta.get("nn_module_stack", ())
         step.settle(late=any(key.endswith("encoder") for key in path))
-        step.channels = node.meta[CHANNELS]
+        step.channels = node.meta["tensor_meta"].shape[1]
     return list(steps.values())
 
 
