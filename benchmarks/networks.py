@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import itertools
 import json
 import multiprocessing
 import shlex
@@ -162,22 +161,22 @@ def pictures(
     scales = SCALES if task == "haze" else SCALES[:1]
     files = sorted(image_files(test))
     model = make_degradation({"type": task, **json.loads(degradation)})
-    for k, draw in itertools.product(range(len(files)), range(draws)):
-        rng = np.random.default_rng([k, draw] if draw else k)
-        image = np.asarray(read_image(files[k]))
+    for k, file in enumerate(files):
+        photograph = np.asarray(read_image(file))
         companion = np.asarray(read_image(files[k - 1])) if task == "reflection" else None
-        parameters = sample_degraded(model, rng)
-        made = parameters.pair(image, companion, Place.whole(image))
-        for scale in scales:
-            key = TEST if scale == 1 else f"{TEST} x{scale:g}"
-            found.append(Picture(key, *(resized(image, scale) for image in made)))
+        for draw in range(draws):
+            parameters = sample_degraded(model, np.random.default_rng([k, draw] if draw else k))
+            pair = parameters.pair(photograph, companion, Place.whole(photograph))
+            for scale in scales:
+                key = TEST if scale == 1 else f"{TEST} x{scale:g}"
+                found.append(Picture(key, *(resized(image, scale) for image in pair)))
     if real is not None:
         for file in sorted(image_files(real / task / "lq")):
-            pair = [np.asarray(read_image(real / task / p / file.name)) for p in ("lq", "gt")]
+            lq, gt = (np.asarray(read_image(real / task / p / file.name)) for p in ("lq", "gt"))
             name = file.name.partition("__")[0]
             for scale in scales:
-                lq, gt = (resized(image, scale) for image in pair)
-                found.append(Picture(f"{name} x{scale:g}", lq, gt))
+                key = f"{name} x{scale:g}"
+                found.append(Picture(key, *(resized(image, scale) for image in (lq, gt))))
     return found
 
 

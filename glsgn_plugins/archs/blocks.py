@@ -31,7 +31,7 @@ def conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
 
 def near_zero_(conv: nn.Conv2d, bias: float = 0.0) -> nn.Conv2d:
     """Initialise a convolution so that it puts out about ``bias`` whatever comes in."""
-    if not conv.weight.is_meta:  # a normal draw there loads torch's compiler, which takes seconds
+    if not conv.weight.is_meta:  # a normal draw there loads torch's compiler, for a second
         nn.init.normal_(conv.weight, std=NEAR_ZERO)
     if conv.bias is not None:
         nn.init.constant_(conv.bias, bias)
