@@ -2,25 +2,18 @@
 
 import csv
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from harness import environment
+from harness import run_python
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
 def run(script, *more):
-    command = [sys.executable, "-W", "ignore", str(FOLDER / script), *map(str, more)]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(PYTHONPATH=os.pathsep.join(sys.path)),
-    )
+    path = os.pathsep.join(sys.path)
+    return run_python(str(FOLDER / script), *map(str, more), cwd=FOLDER.parent, PYTHONPATH=path)
 
 
 def test_the_gpu_benchmark_in_small(tmp_path):

@@ -2,12 +2,11 @@
 
 import ast
 import importlib
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from harness import run_code
+from harness import run_code, run_python
 
 from glsgn_plugins import _renamed
 from glsgn_plugins.compat import installed
@@ -181,22 +180,15 @@ def test_names_within_renamed_modules_are_the_new_ones_and_say_so():
 
 
 @pytest.mark.parametrize("old", _renamed.OUTSIDE)
-def test_what_left_the_package_says_where_it_is(old):
-    done = subprocess.run(
-        [sys.executable, "-m", f"glsgn_plugins.{old}"], capture_output=True, text=True, check=False
-    )
+def test_what_left_the_package_says_where_it_is(old, tmp_path):
+    done = run_python("-m", f"glsgn_plugins.{old}", cwd=tmp_path)
     assert done.returncode == 1
     assert f"the repository has it as {_renamed.OUTSIDE[old]}" in done.stderr
     assert (ROOT / _renamed.OUTSIDE[old]).is_file()
 
 
-def test_an_old_name_runs_as_a_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "glsgn_plugins.commands.glsgn", "path", "--help"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_an_old_name_runs_as_a_command(tmp_path):
+    done = run_python("-m", "glsgn_plugins.commands.glsgn", "path", "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "usage: glsgn path" in done.stdout
 
@@ -216,7 +208,7 @@ def test_importing_the_adapters_leaves_other_peoples_things_alone(tmp_path):
         "assert all(type(i) is int for i in sampler)\n"
         "assert type(next(iter(InfiniteSampler(data)))) is int\n"
     )
-    done = run_code(code, tmp_path)
+    done = run_python("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -231,7 +223,7 @@ def test_without_pydantic_the_command_says_how_to_install_it(tmp_path):
         "assert main(['train', '-opt', 'options.yml']) == 2\n"
         "import glsgn_plugins.basicsr\n"
     )
-    done = run_code(code, tmp_path)
+    done = run_python("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     said = done.stderr.splitlines()
     assert said == [

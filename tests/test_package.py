@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import run_command
+from harness import run_command, run_python
 
 import glsgn_plugins
 from glsgn_plugins.compat import installed
@@ -125,10 +125,8 @@ def test_the_installed_wheel_finds_its_options_without_a_checkout(wheel, tmp_pat
         "from glsgn_plugins.io.shipped import find_shipped\n"
         "print(find_shipped('glsgn_derain.yml', 'basicsr_options', '.yml'))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(site)], capture_output=True, text=True, check=True,
-        cwd=tmp_path,
-    )  # fmt: skip
+    done = run_python("-c", code, str(site), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()) == site / "glsgn_plugins/basicsr_options/glsgn_derain.yml"
 
 
@@ -152,13 +150,7 @@ def test_the_installed_wheel_finds_and_verifies_its_weights_without_a_checkout(w
     )
 
     def load():
-        return subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code, str(site)],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-        )
+        return run_python("-c", code, str(site), cwd=tmp_path)
 
     done = load()
     assert done.returncode == 0, done.stderr
@@ -221,7 +213,8 @@ def test_importing_the_mmagic_adapter_imports_nothing_of_basicsr():
         "assert 'LPIPS' in METRICS and 'Seam' in METRICS\n"
         "assert 'basicsr' not in {m.split('.')[0] for m in sys.modules}\n"
     )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+    done = run_python("-c", code, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def without(package, code, version="raise m.PackageNotFoundError(name)"):
@@ -234,26 +227,21 @@ def without(package, code, version="raise m.PackageNotFoundError(name)"):
         "    return real(name)\n"
         "m.version = version\n"
     )
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", hide + code],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stderr
+    return run_python("-c", hide + code, cwd=ROOT).stderr
 
 
 def test_a_missing_framework_says_what_to_install():
     assert "pip install 'glsgn-plugins[basicsr]'" in without(
         "basicsr", "import glsgn_plugins.basicsr"
     )
-    torch_first = "import torch, glsgn_plugins\n"  # which look at the version themselves
-    newer = f"{torch_first}sys.version_info = (3, 13, 0)\nimport glsgn_plugins.basicsr"
+    core_first = "import glsgn_plugins\n"  # torch looks at the version itself
+    newer = f"{core_first}sys.version_info = (3, 13, 0)\nimport glsgn_plugins.basicsr"
     assert "use Python 3.10 to 3.12" in without("basicsr", newer)
     mmagic = "import glsgn_plugins.mmagic"
     assert "pip install 'glsgn-plugins[mmagic]'" in without("mmagic", mmagic)
     old = without("mmagic", mmagic, version="return '1.0.2'")
     assert "mmagic 1.0.2 is too old, mmagic 1.2.0 is needed: pip install" in old
-    newer = f"{torch_first}sys.version_info = (3, 12, 0)\n{mmagic}"
+    newer = f"{core_first}sys.version_info = (3, 12, 0)\n{mmagic}"
     assert "use Python 3.10 or 3.11" in without("mmagic", newer)
 
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from demo_data import photo
-from harness import environment
+from harness import run_python
 
 from glsgn_plugins.io.images import read_image
 from glsgn_plugins.io.weights import read_glsgn
@@ -36,13 +35,8 @@ for task in PARTS:
 
 
 def run(*command):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", *map(str, command)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(PYTHONPATH=os.pathsep.join([str(FOLDER), *sys.path])),
-    )
+    path = os.pathsep.join([str(FOLDER), *sys.path])
+    done = run_python(*map(str, command), cwd=FOLDER.parent, PYTHONPATH=path)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 

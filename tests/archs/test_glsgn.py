@@ -26,7 +26,7 @@ PINNED = Path(__file__).parent.parent / "assets" / "glsgn_s_state_dict.json"
 # --- at initialisation ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [(33, 47), (32, 32), (64, 96), (255, 131), (540, 960)])
+@pytest.mark.parametrize("size", [(33, 47), (32, 32), (64, 96), (255, 131), (270, 480)])
 @pytest.mark.parametrize("make", [glsgn_s, lambda: GLSGN(fusion="sum")])
 def test_untrained_network_returns_its_input(size, make):
     x = torch.rand(2, 3, *size)
@@ -303,31 +303,25 @@ def test_channels_last_agrees_with_contiguous():
     torch.testing.assert_close(full, last, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("grids", [None, PAPER_GRIDS], ids=["whole", "grids"])
-def test_compiles_without_a_graph_break(training, grids):
+def test_compiles_without_a_graph_break():
     torch._dynamo.reset()
-    net = trained_like(GLSGN(**{**TINY, "patch_norm": "none"}, grids=grids, return_pathways=True))
-    net.train(training)
+    net = trained_like(GLSGN(**TINY, return_pathways=True)).eval()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
     x = torch.rand(1, 3, 64, 64)
-    found, expected = (n(x) for n in (compiled, net))
-    if training:
-        torch.testing.assert_close(found.restored, expected.restored)
-        found.restored.mean().backward()
-    else:
-        torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(compiled(x), net(x))
 
 
-def test_compiles_with_the_statistics_of_patch_norm():
+def test_compiles_in_training_with_grids_and_the_statistics_of_patch_norm():
     torch._dynamo.reset()
-    net = trained_like(GLSGN(**TINY)).train()
+    net = trained_like(GLSGN(**TINY, grids=PAPER_GRIDS)).train()
     nets = [net, deepcopy(net)]
     x = torch.rand(1, 3, 64, 64)
     found = torch.compile(nets[0], backend="aot_eager", fullgraph=True)(x)
     torch.testing.assert_close(found, nets[1](x))
     for one, two in zip(nets[0].parameters(), nets[1].parameters()):
         torch.testing.assert_close(one, two)  # the averages have moved alike
+    found.mean().backward()
+    assert any(p.grad is not None for p in net.parameters())
 
 
 def test_exports():
@@ -393,9 +387,9 @@ def test_a_forward_takes_a_batch_at_once():
 
 
 def test_overfits_a_rainy_crop(rainy_pair):
-    lq, gt = (tensor(image[40:168, 60:188]) for image in rainy_pair)
+    lq, gt = (tensor(image[40:104, 60:124]) for image in rainy_pair)
     net = glsgn_s().train().to(memory_format=torch.channels_last)
-    steps = 150
+    steps = 100
     optimizer = torch.optim.Adam(net.parameters(), 2e-3, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps, pct_start=0.1)
     for _ in range(steps):

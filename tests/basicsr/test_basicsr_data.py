@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from demo_data import photo
-from harness import run_command
+from harness import run_command, run_python
 
 from glsgn_plugins.cli.glsgn import main
 from glsgn_plugins.io.images import png, read_image
@@ -188,7 +188,7 @@ def test_synthesis_trains_and_an_image_that_goes_bad_is_named(clean, tmp_path, w
         "train.create_train_val_dataloader = cut\n"
         "from glsgn_plugins.cli.basicsr import main; sys.exit(main(sys.argv[1:]))\n"
     )
-    done = run_command("python", "-c", code, "train", "-opt", str(options), cwd=tmp_path)
+    done = run_python("-c", code, "train", "-opt", str(options), cwd=tmp_path)
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("basicsr train: error: ")

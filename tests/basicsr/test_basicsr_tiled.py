@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from harness import BIN, psnr, run_command, tensor
+from harness import of_ranks, psnr, run_at_once, run_command, tensor
 from networks import trained_like
 
 from glsgn_plugins import GLSGN, restore_array
@@ -56,15 +56,17 @@ def tested(project, write_options):
 
         command = ["basicsr", "test", "-opt", str(write_options(edit, test=True))]
         if ranks:
-            launch = ["torchrun", "--standalone", f"--nproc_per_node={ranks}", "--no-python"]
-            command = [*launch, str(BIN / "basicsr"), *command[1:], "--launcher", "pytorch"]
-        done = run_command(*command, cwd=project)
-        assert done.returncode == 0, done.stderr[-3000:]
-        scores = re.findall(r"# psnr: (\d+\.\d+)", done.stderr)
+            command += ["--launcher", "pytorch"]
+            done = run_at_once(*command, cwd=project, of_each=of_ranks(ranks))
+        else:
+            done = [run_command(*command, cwd=project)]
+        log = "".join(one.stderr for one in done)
+        assert not any(one.returncode for one in done), log[-3000:]
+        scores = re.findall(r"# psnr: (\d+\.\d+)", log)
         assert len(scores) == 1  # said once, however many ranks there are
         files = (project / "results" / name / "visualization/rain").glob("*.png")
         images = {file.name.removesuffix(f"_{name}.png"): cv2.imread(str(file)) for file in files}
-        return float(scores[0]), images, done.stderr
+        return float(scores[0]), images, log
 
     return run
 

@@ -1,19 +1,19 @@
 """Patches act where they are needed, and leave everything else as it was."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
+from harness import run_python
 
 from glsgn_plugins import compat
 
 
-def run(code):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+@pytest.fixture
+def run(tmp_path):
+    def run(code):
+        done = run_python("-c", code, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return run
 
 
 def test_every_patch_is_described():
@@ -26,16 +26,13 @@ def test_every_patch_is_described():
     compat.release(compat.installed("torchvision")) < (0, 17),
     reason="this torchvision still has the module",
 )
-def test_basicsr_imports_with_the_patch_and_not_without():
+def test_basicsr_imports_with_the_patch_and_not_without(run, tmp_path):
     """If the second half fails, the framework is repaired and ours can go."""
     run("from glsgn_plugins import compat; compat.patch_basicsr(); import basicsr.archs")
-    plain = subprocess.run(
-        [sys.executable, "-c", "import basicsr"], capture_output=True, text=True, check=False
-    )
-    assert "functional_tensor" in plain.stderr
+    assert "functional_tensor" in run_python("-c", "import basicsr", cwd=tmp_path).stderr
 
 
-def test_patching_twice_is_patching_once():
+def test_patching_twice_is_patching_once(run):
     run(
         "from glsgn_plugins import compat\n"
         "compat.patch_basicsr()\n"
@@ -47,12 +44,13 @@ def test_patching_twice_is_patching_once():
 
 
 @pytest.mark.skipif(compat.installed("mmagic") is None, reason="mmagic is not in this stack")
-def test_mmagic_models_import_and_the_stand_in_is_gone_again():
+def test_mmagic_imports_and_the_stand_in_is_gone_again(run):
     run(
         "import pkgutil, importlib.util, sys\n"
         "before = importlib.util.find_spec('mmcv._ext')\n"
         "from glsgn_plugins import compat; compat.patch_mmagic()\n"
         "import mmagic.models\n"
+        "from mmagic.apis import init_model\n"
         "assert importlib.util.find_spec('mmcv._ext') == before\n"
         "if before is None:\n"
         "    assert 'mmcv._ext' not in sys.modules\n"
@@ -65,7 +63,7 @@ def test_mmagic_models_import_and_the_stand_in_is_gone_again():
 
 
 @pytest.mark.skipif(compat.installed("mmagic") is None, reason="mmagic is not in this stack")
-def test_mmagic_imports_where_numpy_has_no_bool8():
+def test_mmagic_imports_where_numpy_has_no_bool8(run):
     without = (
         "import numpy as np\n"
         "had = np.__getattr__\n"
@@ -107,11 +105,3 @@ def test_loading_refuses_code_a_wrong_key_and_a_wrong_network(tmp_path):
     torch.save({"params": GLSGN(widths=(8, 4, 4, 4)).state_dict()}, file)
     with pytest.raises(InputError, match=r"net\.pth: doesn't fit GLSGN"):
         model.load_network(net, str(file))
-
-
-@pytest.mark.skipif(compat.installed("mmagic") is None, reason="mmagic is not in this stack")
-def test_mmagic_apis_import_with_the_patch():
-    run(
-        "from glsgn_plugins import compat; compat.patch_mmagic()\n"
-        "from mmagic.apis import init_model\n"
-    )

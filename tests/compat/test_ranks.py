@@ -1,24 +1,25 @@
 """Two ranks over gloo: losses left out, slurm's launcher, and going on with another number."""
 
-import os
 import re
-import subprocess
-import sys
 
 import pytest
-from harness import BIN, environment, run_command
+from harness import free_port, of_ranks, run_at_once, run_command
 
 from glsgn_plugins import InputError, compat
 from glsgn_plugins.compat.slurm import first_host, rank_of_slurm
 
-LEFT_OUT = """
+JOINING = """
 import itertools, torch
 from torch.nn.parallel import DistributedDataParallel
-from glsgn_plugins.losses import GLSGNLoss, ContentConsistencyLoss, loss_terms
 from glsgn_plugins.archs.glsgn import GLSGN
+from glsgn_plugins.losses import GLSGNLoss, ContentConsistencyLoss, loss_terms
+from glsgn_plugins.training import average_statistics
 
 torch.distributed.init_process_group("gloo")
 rank = torch.distributed.get_rank()
+"""
+
+LEFT_OUT = """
 names = [f"{n}_weight" for n in ("restored", "pathway", "content", "attention", "intensity")]
 plans = [{}] + [{name: 0} for name in names]
 # Each alone, too: all others left out.
@@ -42,38 +43,14 @@ for plan, fusion in itertools.product(plans, ("laplacian", "sum")):
     assert torch.equal(*both), plan
 if rank == 0:
     print(f"{len(plans)} plans")
-torch.distributed.destroy_process_group()
 """
 
-
-def by_two_ranks(code, folder):
-    """What a script prints under torchrun."""
-    script = folder / "of_two_ranks.py"
-    script.write_text(code)
-    torchrun = ("torchrun", "--standalone", "--nproc_per_node=2", str(script))
-    done = run_command(*torchrun, cwd=folder, PYTHONPATH=os.pathsep.join(sys.path))
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def test_any_loss_can_be_left_out(tmp_path):
-    assert "11 plans" in by_two_ranks(LEFT_OUT, tmp_path)
-
-
 STATISTICS = """
-import torch
-from torch.nn.parallel import DistributedDataParallel
-from glsgn_plugins.archs.glsgn import GLSGN
-from glsgn_plugins.training import average_statistics
-
 def running(net):
     return torch.cat([p.flatten() for n, p in net.named_parameters() if "running" in n])
 
 torch.manual_seed(0)
 alone = GLSGN((4, 4, 4, 4), patch_norm="pooled").train()
-average_statistics(alone)  # nothing without ranks
-torch.distributed.init_process_group("gloo")
-rank = torch.distributed.get_rank()
 net = DistributedDataParallel(alone)
 torch.manual_seed(rank)
 for _ in range(2):
@@ -85,13 +62,29 @@ for _ in range(2):
     average_statistics(alone)
     torch.testing.assert_close(running(alone), (both[0] + both[1]) / 2)
 if rank == 0:
-    print("as one")
+    print("averages in common")
 torch.distributed.destroy_process_group()
+average_statistics(alone)  # nothing without ranks
+assert torch.equal(running(alone), (both[0] + both[1]) / 2)
 """
 
 
-def test_ranks_have_patch_norms_averages_in_common(tmp_path):
-    assert by_two_ranks(STATISTICS, tmp_path) == "as one\n"
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    """What the scripts above print, one after another."""
+    code = JOINING + LEFT_OUT + STATISTICS
+    folder = tmp_path_factory.mktemp("ranks")
+    done = run_at_once("python", "-c", code, cwd=folder, of_each=of_ranks(2))
+    assert [one.returncode for one in done] == [0, 0], done[0].stderr[-3000:]
+    return done[0].stdout.splitlines()
+
+
+def test_any_loss_can_be_left_out(two_ranks):
+    assert "11 plans" in two_ranks
+
+
+def test_ranks_have_patch_norms_averages_in_common(two_ranks):
+    assert "averages in common" in two_ranks
 
 
 @pytest.mark.parametrize(
@@ -136,42 +129,26 @@ def slurm_task(rank, port):
     }
 
 
-def both(command, cwd, port):
-    """Run a command as two tasks of slurm's."""
-    tasks = [
-        subprocess.Popen(
-            command,
-            cwd=cwd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment(**slurm_task(rank, port), PYTHONPATH=os.pathsep.join(sys.path)),
-        )
-        for rank in (0, 1)
-    ]
-    said = [task.communicate(timeout=200)[0] for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0], "\n".join(said)[-4000:]
+def as_tasks(*argv, cwd, port):
+    """What a command says as two tasks of slurm's."""
+    tasks = [slurm_task(rank, port) for rank in (0, 1)]
+    done = run_at_once(*argv, cwd=cwd, of_each=tasks)
+    said = [one.stdout + one.stderr for one in done]
+    assert [one.returncode for one in done] == [0, 0], "\n".join(said)[-4000:]
     return said
 
 
-@pytest.fixture
-def port():
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
-
-
 @pytest.mark.skipif(compat.installed("basicsr") is None, reason="basicsr is not in this stack")
-def test_slurms_launcher_in_basicsr_and_going_on_with_one_rank(project, write_options, port):
+def test_slurms_launcher_in_basicsr_and_going_on_with_one_rank(project, write_options):
+    port = free_port()
+
     def edit(opt):
         opt["dist_params"] = {"backend": "nccl", "port": port}
         opt["logger"]["print_freq"] = 2
 
     options = str(write_options(edit))
-    command = [str(BIN / "basicsr"), "train", "-opt", options]
-    said = both([*command, "--launcher", "slurm"], project, port)
+    command = ("basicsr", "train", "-opt", options)
+    said = as_tasks(*command, "--launcher", "slurm", cwd=project, port=port)
     assert "DistributedDataParallel - GLSGN" in said[0]
     assert re.search(r"iter:\s+4,.*l_pix: \d\.\d+e", said[0])
     more = ("--auto_resume", "--force_yml", "train:total_iter=6")
@@ -194,6 +171,6 @@ print("together", int(total.item()), torch.distributed.get_backend())
 
 
 @pytest.mark.skipif(compat.installed("mmagic") is None, reason="mmagic is not in this stack")
-def test_slurms_launcher_in_mmengine(tmp_path, port):
-    said = both([sys.executable, "-W", "ignore", "-c", JOINED], tmp_path, port)
+def test_slurms_launcher_in_mmengine(tmp_path):
+    said = as_tasks("python", "-c", JOINED, cwd=tmp_path, port=free_port())
     assert all("together 3 gloo" in text for text in said)

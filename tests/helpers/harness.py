@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import filecmp
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from warm_commands import is_warm, run_warm
+from warm_commands import Started, is_warm
 
 BIN = Path(sys.executable).parent
 
@@ -27,7 +29,7 @@ def run_command(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of this environment, with these variables as well."""
     if is_warm(argv):
-        return run_warm(argv, cwd, timeout, environment(**env))
+        return Started(argv, cwd, environment(**env)).wait(timeout)
     return start_command(*argv, cwd=cwd, timeout=timeout, **env)
 
 
@@ -49,6 +51,32 @@ def start_command(
 def run_code(code: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """Run lines of Python in a process that has imported nothing yet."""
     return start_command("python", "-c", code, cwd=cwd, **env)
+
+
+def run_python(*argv: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """``python`` with arguments where other people's packages may have been imported already;
+    this one and the frameworks have not."""
+    return Started(("python", *argv), cwd, environment(**env)).wait(300)
+
+
+def run_at_once(
+    *argv: str, cwd: Path, of_each: Sequence[dict[str, str]]
+) -> list[subprocess.CompletedProcess[str]]:
+    """As many processes of a command, or of ``python``, as there are dicts of variables."""
+    running = [Started(argv, cwd, environment(**env)) for env in of_each]
+    return [one.wait(200) for one in running]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return int(found.getsockname()[1])
+
+
+def of_ranks(count: int) -> list[dict[str, str]]:
+    """The variables of a launcher's processes, as torchrun sets them."""
+    group = {"WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    return [{**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 def deep(image: np.ndarray) -> np.ndarray:

@@ -87,9 +87,9 @@ def write(folder: Path, edit: Callable[[Config], None] = lambda cfg: None) -> st
     return "config.py"
 
 
-def mim(command, folder, *more, code=0, gpus="0", run=run_command, **env):
-    argv = ("mim", command, "mmagic", "config.py", "--gpus", gpus, *more)
-    done = run(*argv, cwd=folder, **env)
+def mim(command, folder, *more, code=0, **env):
+    argv = ("mim", command, "mmagic", "config.py", "--gpus", "0", *more)
+    done = run_command(*argv, cwd=folder, **env)
     assert done.returncode == code, done.stderr[-3000:]
     return done.stdout + done.stderr
 

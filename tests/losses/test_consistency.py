@@ -124,7 +124,7 @@ def test_intensity_sees_a_patch_restored_brighter():
 
 @pytest.mark.parametrize("name", ["content", "intensity", "attention"])
 def test_gradcheck(name):
-    outputs = agreeing((32, 32), torch.float64)
+    outputs = agreeing((16, 16), torch.float64)
     loss = LOSSES[name]()
     source = outputs.attentions if name == "attention" else outputs.pathways
     # Away from agreement, where L1 has its corners; the last, the reference, is held.
@@ -233,26 +233,24 @@ def train(net, loss, lq, gt, steps):
     return net
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_full_objective_lowers_every_term_and_pathways_agree_better(rainy_pair, seed):
+def test_the_full_objective_lowers_every_term_and_pathways_agree_better(rainy_pair):
     """From where reconstruction alone has led, since untrained pathways agree in full."""
     corners = [(20, 20), (120, 60), (60, 200), (170, 300)]
     lq, gt = (
-        torch.cat([tensor(image[y : y + 96, x : x + 96]) for y, x in corners])
+        torch.cat([tensor(image[y : y + 64, x : x + 64]) for y, x in corners])
         for image in rainy_pair
     )
     unseen, (lq, gt) = lq[3:], (lq[:3], gt[:3])
-    torch.manual_seed(seed)
     net = GLSGN(**TINY, return_pathways=True)
     full = GLSGNLoss(content_weight=0.5, attention_weight=0.1, intensity_weight=0.5)
     alone = GLSGNLoss(content_weight=0, attention_weight=0, intensity_weight=0)
-    train(net, alone, lq, gt, steps=60)
+    train(net, alone, lq, gt, steps=40)
     start = {k: v.item() for k, v in full.terms(net(lq), gt).items()}
 
-    agreeing_net = train(deepcopy(net), full, lq, gt, steps=120)
+    agreeing_net = train(deepcopy(net), full, lq, gt, steps=80)
     end = {k: v.item() for k, v in full.terms(agreeing_net(lq), gt).items()}
     assert [k for k in start if end[k] >= start[k]] == []
 
-    plain_net = train(deepcopy(net), alone, lq, gt, steps=120)
+    plain_net = train(deepcopy(net), alone, lq, gt, steps=80)
     assert disagreement(agreeing_net, unseen) < disagreement(plain_net, unseen)
     assert psnr(agreeing_net.eval()(lq).detach(), gt) > psnr(lq, gt)

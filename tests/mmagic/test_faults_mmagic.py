@@ -6,7 +6,6 @@ import re
 
 import pytest
 import torch
-from harness import start_command
 from tiny_mmagic import logged, mim, scores, tiny, write
 
 from glsgn_plugins import GLSGN, InputError
@@ -105,7 +104,7 @@ def test_mim_test_scores_basicsrs_checkpoint_and_refuses_another(project):
         scores(mim("test", project, "--checkpoint", f"{n}.pth")) for n in ("basicsr", "mmagic")
     ]
     assert found[0] == found[1]
-    log = mim("test", project, "--checkpoint", "wide.pth", code=1, run=start_command)
+    log = mim("test", project, "--checkpoint", "wide.pth", code=1)
     (line,) = (line for line in log.splitlines() if line.startswith("error: "))
     assert "wide.pth: doesn't fit the network of model.generator" in line
 

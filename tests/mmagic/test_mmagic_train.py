@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from harness import BIN, environment, make_pairs, run_command, start_command
+from harness import BIN, environment, make_pairs, of_ranks, run_at_once, run_command
 from tiny_mmagic import logged, mim, scores, write
 
 from glsgn_plugins import GLSGN, glsgn_b
@@ -55,7 +55,7 @@ def trained(tmp_path_factory, rainy_pair):
     folder = tmp_path_factory.mktemp("mmagic")
     make_pairs(folder, rainy_pair)
     write(folder, edit)
-    (folder / "train.log").write_text(mim("train", folder, run=start_command))
+    (folder / "train.log").write_text(mim("train", folder))
     return folder
 
 
@@ -160,9 +160,10 @@ def test_wrong_input_is_one_line_of_the_training_process(project):
 
 def test_two_ranks(project):
     """DistributedDataParallel without find_unused_parameters, over gloo as there is no GPU."""
-    write(project)
-    log = mim("train", project, "--launcher", "pytorch", gpus="2")
-    assert "GPU number: 2" in log
+    argv = ("mim", "train", "mmagic", write(project), "--launcher", "pytorch")
+    done = run_at_once(*argv, cwd=project, of_each=of_ranks(2))
+    assert [one.returncode for one in done] == [0, 0], done[0].stderr[-3000:]
+    assert "GPU number: 2" in done[0].stdout + done[0].stderr
     assert [line["iter"] for line in logged(project)] == [1, 2, 3, 4]
     assert checkpoints(project) == [2, 4]
 
