@@ -28,11 +28,12 @@ LOGGER = logging.getLogger("glsgn_plugins")
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MODES = ("auto", "whole", "stream")
 
-MEMORY = 384 * 2**20
+MEMORY = 640 * 2**20
 """Bytes that streaming works with on a CPU, unless told otherwise."""
 
-STRIP = 64
-"""Rows that go through at once on a CPU: maps of 4K then stay in the caches, more or less."""
+STRIP = 128
+"""Rows that go through at once on a CPU, at the most: thicker strips take memory, and no less time
+(measured at 4K: a tenth less than with 64)."""
 
 SHARE = 0.5
 """Of the free memory, what ``auto`` plans with."""

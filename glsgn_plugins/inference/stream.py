@@ -14,8 +14,10 @@ pages.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -34,6 +36,12 @@ Progress = Callable[[float], None]
 """Told from time to time which share of the work is done, up to 1."""
 
 
+EXTRA = 8
+"""What a strip costs beyond its rows, in rows: convolutions at coarse scales, where it is thin,
+compute some twice, and each operation takes its time however few there are (measured: strips of 16,
+64 and 128 rows of 4K)."""
+
+
 class Layout(NamedTuple):
     """How an image goes through.
 
@@ -49,26 +57,33 @@ class Layout(NamedTuple):
 
 
 def layout(steps: Sequence[Step], width: int, memory: int, strip: int) -> Layout:
-    """The thickest strips, up to ``strip``, with which ``width`` columns take ``memory`` bytes.
+    """Strips of up to ``strip`` rows, and bands of ``width`` columns, that take ``memory`` bytes.
 
-    Where even the thinnest take more, bands of the image go through one after the other.
+    Of all such pairs, the one that is worked out soonest: thin strips and many bands both cost
+    time. Where even the thinnest strips of the narrowest bands take more, these.
     """
     halo = math.ceil(steps[-1].lag / ALIGN) * ALIGN
 
-    def columns(strip: int) -> int:
-        kept = sum(step.footprint(strip) for step in steps if not step.passes)
+    @functools.cache
+    def bytes_of(strip: int) -> Fraction:
+        """For each column."""
+        kept = sum((step.footprint(strip) for step in steps if not step.passes), Fraction(0))
         # Beside what is kept, an operation's input, output and what it makes in between.
         passing = 4 * max(step.footprint(strip) for step in steps)
-        return int(memory / (4 * (kept + passing)))
+        return 4 * (kept + passing)
 
-    strip = max(strip // ALIGN, 1) * ALIGN
-    while strip > ALIGN and columns(strip) < width:
-        strip -= ALIGN
-    if columns(strip) >= width:
-        return Layout(strip, width, 0)
-    band = max(columns(strip) - 2 * halo, 2 * halo) // ALIGN * ALIGN
-    bands = math.ceil(width / band)
-    return Layout(strip, math.ceil(width / bands / ALIGN) * ALIGN, halo)
+    strips = range(max(strip // ALIGN, 1) * ALIGN, 0, -ALIGN)
+    found: dict[float, Layout] = {}
+    for bands in range(1, max(width // (2 * halo), 1) + 1):
+        band = math.ceil(width / bands / ALIGN) * ALIGN
+        columns = min(band + min(bands - 1, 2) * halo, width)
+        thickest = next((s for s in strips if bytes_of(s) * columns <= memory), 0)
+        result = Layout(thickest or ALIGN, band, halo if bands > 1 else 0)
+        if thickest:
+            found.setdefault(bands * columns * (1 + EXTRA / thickest), result)
+        if thickest == strips[0]:  # more bands only cost more
+            break
+    return found[min(found)] if found else result
 
 
 @torch.no_grad()

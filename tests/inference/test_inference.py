@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from glsgn_plugins import GLSGN, InputError, restore, restore_array
+from glsgn_plugins import GLSGN, InputError, glsgn_s, restore, restore_array
 from glsgn_plugins.archs.blocks import ResidualBlock
 from glsgn_plugins.archs.glsgn import PAPER_GRIDS
 from glsgn_plugins.inference import plan
@@ -154,6 +154,14 @@ def test_little_memory_makes_strips_thin_and_then_bands(net):
     assert layouts[2].band < 2200
     for memory in (2**24, 2**22):
         torch.testing.assert_close(streamed(net, image, 64, memory), whole, atol=5e-6, rtol=0)
+
+
+def test_bands_of_thick_strips_go_before_thin_strips():
+    steps = steps_of(glsgn_s().eval())
+    assert layout(steps, 7680, 2**40, 128) == (128, 7680, 0)
+    found = layout(steps, 7680, 384 * 2**20, 128)
+    assert found.strip >= 48
+    assert found.band < 7680
 
 
 def changed_by(net, place):
