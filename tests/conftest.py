@@ -24,17 +24,24 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network on import, w
 
 LONGEST = (
     "test_mmagic_train.py",
-    "test_pretrained.py",
+    "test_networks_from_weights.py",
+    "test_steps_core.py",
     "test_basicsr_train.py",
-    "test_package.py",
-    "test_ranks.py",
-    "test_faults_mmagic.py",
+    "test_pretrained.py",
+    "test_restore_command.py",
+    "test_inference.py",
+    "test_glsgn.py",
     "test_faults_basicsr.py",
-    "test_basicsr_tiled.py",
-    "test_basicsr_data.py",
+    "test_steps_basicsr.py",
+    "test_package.py",
+    "test_consistency.py",
     "test_synthesize.py",
+    "test_training_benchmarks.py",
+    "test_ranks.py",
+    "test_basicsr_tiled.py",
+    "test_mmagic_adapter.py",
 )
-"""Files that take minutes."""
+"""Files that take half a minute and more, the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
