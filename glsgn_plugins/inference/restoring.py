@@ -29,7 +29,7 @@ AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MODES = ("auto", "whole", "stream")
 
 MEMORY = 640 * 2**20
-"""Bytes that streaming works with on a CPU, unless told otherwise."""
+"""Bytes that streaming works with on a CPU, unless told otherwise: 4K in the thickest strips."""
 
 STRIP = 128
 """Rows that go through at once on a CPU, at the most: thicker strips take memory, and no less time

@@ -125,11 +125,13 @@ def restore_streamed(
         memory_format=torch.channels_last,
     )  # as strips come, and as arrays and files want it
     starts = range(0, width, found.band)
+    # All alike: what one band's maps leave free is then what the next one's take.
+    window = min(found.band + min(len(starts) - 1, 2) * found.halo, cols)
     for k in range(len(image)):
         for number, left in enumerate(starts):
             right = min(left + found.band, width)
-            first = max(left - found.halo, 0)
-            last = cols if right == width else min(right + found.halo, cols)
+            first = min(max(left - found.halo, 0), cols - window)
+            last = first + window
             written = 0
             one, columns = image[k : k + 1], (first, last)
             for part in _strips(steps, one, columns, rows, found.strip, device, dtype):
