@@ -57,10 +57,10 @@ class Layout(NamedTuple):
 
 
 def layout(steps: Sequence[Step], width: int, memory: int, strip: int) -> Layout:
-    """Strips of up to ``strip`` rows, and bands of ``width`` columns, that take ``memory`` bytes.
+    """How an image of ``width`` columns takes ``memory`` bytes and least time.
 
-    Of all such pairs, the one that is worked out soonest: thin strips and many bands both cost
-    time. Where even the thinnest strips of the narrowest bands take more, these.
+    In strips of up to ``strip`` rows: thin strips and many bands both cost time. Where even the
+    thinnest strips of the narrowest bands take more memory, these.
     """
     halo = math.ceil(steps[-1].lag / ALIGN) * ALIGN
 
