@@ -55,6 +55,14 @@ class Layout(NamedTuple):
     band: int
     halo: int
 
+    def window(self, width: int) -> int:
+        """Columns that go through with each band, of an image ``width`` wide: as many with all.
+
+        What one band's maps leave free is then what the next one's take.
+        """
+        others = math.ceil(width / self.band) - 1
+        return min(self.band + min(others, 2) * self.halo, width)
+
 
 def layout(steps: Sequence[Step], width: int, memory: int, strip: int) -> Layout:
     """How an image of ``width`` columns takes ``memory`` bytes and least time.
@@ -76,14 +84,15 @@ def layout(steps: Sequence[Step], width: int, memory: int, strip: int) -> Layout
     found: dict[float, Layout] = {}
     for bands in range(1, max(width // (2 * halo), 1) + 1):
         band = math.ceil(width / bands / ALIGN) * ALIGN
-        columns = min(band + min(bands - 1, 2) * halo, width)
+        thinnest = Layout(ALIGN, band, halo if bands > 1 else 0)
+        columns = thinnest.window(width)
         thickest = next((s for s in strips if bytes_of(s) * columns <= memory), 0)
-        result = Layout(thickest or ALIGN, band, halo if bands > 1 else 0)
         if thickest:
-            found.setdefault(bands * columns * (1 + EXTRA / thickest), result)
+            cost = bands * columns * (1 + EXTRA / thickest)
+            found.setdefault(cost, thinnest._replace(strip=thickest))
         if thickest == strips[0]:  # more bands only cost more
             break
-    return found[min(found)] if found else result
+    return found[min(found)] if found else thinnest
 
 
 @torch.no_grad()
@@ -125,8 +134,7 @@ def restore_streamed(
         memory_format=torch.channels_last,
     )  # as strips come, and as arrays and files want it
     starts = range(0, width, found.band)
-    # All alike: what one band's maps leave free is then what the next one's take.
-    window = min(found.band + min(len(starts) - 1, 2) * found.halo, cols)
+    window = found.window(cols)
     for k in range(len(image)):
         for number, left in enumerate(starts):
             right = min(left + found.band, width)

@@ -305,7 +305,7 @@ def test_channels_last_agrees_with_contiguous():
 
 def test_compiles_without_a_graph_break():
     torch._dynamo.reset()
-    net = trained_like(GLSGN(**TINY, return_pathways=True)).eval()
+    net = trained_like(GLSGN(**{**TINY, "patch_norm": "none"}, return_pathways=True)).eval()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
     x = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(compiled(x), net(x))
@@ -317,11 +317,13 @@ def test_compiles_in_training_with_grids_and_the_statistics_of_patch_norm():
     nets = [net, deepcopy(net)]
     x = torch.rand(1, 3, 64, 64)
     found = torch.compile(nets[0], backend="aot_eager", fullgraph=True)(x)
-    torch.testing.assert_close(found, nets[1](x))
+    expected = nets[1](x)
+    torch.testing.assert_close(found, expected)
+    found.mean().backward()
+    expected.mean().backward()
     for one, two in zip(nets[0].parameters(), nets[1].parameters()):
         torch.testing.assert_close(one, two)  # the averages have moved alike
-    found.mean().backward()
-    assert any(p.grad is not None for p in net.parameters())
+        torch.testing.assert_close(one.grad, two.grad)
 
 
 def test_exports():
