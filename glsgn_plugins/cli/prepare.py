@@ -154,7 +154,13 @@ def _write(
     from tqdm import tqdm
 
     from glsgn_plugins.data.layouts import Pair
-    from glsgn_plugins.data.prepare import one_to_one, remove_stale, write_lmdb, write_meta_info
+    from glsgn_plugins.data.prepare import (
+        keep_other,
+        one_to_one,
+        remove_stale,
+        write_lmdb,
+        write_meta_info,
+    )
 
     pairs = [one.pair for one in right]
     if args.sub_images:
@@ -173,6 +179,8 @@ def _write(
                 "UHDPairedDataset and LMDB need none"
             )
         else:
+            if kept := keep_other(args.folder / name, shapes):
+                print(f"{args.folder / name} named other files: it is kept as {kept.name}")
             write_meta_info(args.folder / name, shapes)
             _show("PairedImageDataset", pairs[0].lq.parent, pairs[0].gt.parent, args.folder / name)
     if args.lmdb:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,6 +41,31 @@ def write_meta_info(path: Path, lines: Sequence[tuple[str, Shape]]) -> None:
             )
     text = "".join(f"{name} ({','.join(map(str, shape))})\n" for name, shape in lines)
     atomic_write(path, os.fsencode(text))
+
+
+def keep_other(path: Path, lines: Sequence[tuple[str, Shape]]) -> Path | None:
+    """Rename a meta-info file that names others than ``lines``: it may be somebody's selection.
+
+    Returns:
+        Its new path, the first of ``NAME.~1~``, ``NAME.~2~`` that is free; ``None`` where there is
+        no such file, or the same ones are in it.
+
+    Raises:
+        InputError: It can't be read or renamed.
+    """
+    try:
+        names = [line.split(b" ")[0] for line in path.read_bytes().splitlines()]
+        if names == [os.fsencode(name) for name, _ in lines]:
+            return None
+        kept = (path.with_name(f"{path.name}.~{n}~") for n in itertools.count(1))
+        free = next(other for other in kept if not other.exists())
+        return path.rename(free)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(
+            f"{path}: can't be kept before another is written: {error}; move it away"
+        ) from error
 
 
 def sub_images(

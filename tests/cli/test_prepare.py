@@ -63,6 +63,25 @@ def test_a_good_set_is_found_right_and_basicsr_reads_its_meta_info(good, tmp_pat
     assert [sample["lq"].shape for sample in dataset] == [(3, 100, 140)] * 4
 
 
+def test_a_meta_info_file_that_names_other_files_is_kept(good, tmp_path, capsys):
+    root = tmp_path / "UHD-Haze"
+    shutil.copytree(good, root)
+    own, written = "3.png (100,140,3)\n1.png (100,140,3)\n", root / "meta_info_train.txt"
+    written.write_text(own)
+    argv = ["prepare", str(root), "--split", "train", "--workers", "1"]
+    assert main(argv) == 0
+    assert "named other files: it is kept as meta_info_train.txt.~1~" in capsys.readouterr().out
+    assert (root / "meta_info_train.txt.~1~").read_text() == own
+    assert len(written.read_text().splitlines()) == 4
+    # The same set again keeps nothing; another selection goes beside the first.
+    assert main(argv) == 0
+    assert "is kept as" not in capsys.readouterr().out
+    written.write_text("0.png\n")
+    assert main(argv) == 0
+    assert (root / "meta_info_train.txt.~1~").read_text() == own
+    assert (root / "meta_info_train.txt.~2~").read_text() == "0.png\n"
+
+
 def spoil(root):
     """Break the set in every way that is looked for; what must be said, a line each."""
     lq, gt = root / "train/input", root / "train/gt"
