@@ -185,13 +185,9 @@ def _by_name(error: InputError, path: Path) -> InputError:
     return InputError(str(error).replace(str(path), path.name))
 
 
-PREVIEWED = 65500
-"""Pixels of the longer side of a preview: JPEG holds a few more."""
-
-
 def _preview(path: Path, pixels: np.ndarray) -> None:
     image = photographs.image_of(pixels).colourspace("srgb")
-    longest = max(image.width, image.height)
-    if longest > PREVIEWED:
-        image = image.resize(PREVIEWED / longest)
+    longest, most = max(image.width, image.height), photographs.SIDES[path.suffix]
+    if longest > most:
+        image = image.resize(most / longest)
     image.write_to_file(str(path), Q=95, subsample_mode="off")

@@ -15,12 +15,11 @@ from glsgn_plugins.data.layouts import Pair, read_pair
 from glsgn_plugins.degradations.light import to_bytes
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.atomic import atomic_write
+from glsgn_plugins.io.photographs import SIDES
 
 HEIGHT = 300
 """Of each picture, in pixels; details are as large, one pixel for one."""
 CAPTION = 24
-LONGEST_JPEG = 65500
-"""Rows and columns that libjpeg writes."""
 
 
 def contact_sheet(pairs: Sequence[Pair], path: Path) -> None:
@@ -43,10 +42,11 @@ def contact_sheet(pairs: Sequence[Pair], path: Path) -> None:
             for row in rows
         ]
     )
-    if path.suffix.lower() in (".jpg", ".jpeg") and max(sheet.shape) > LONGEST_JPEG:
+    side = SIDES.get(path.suffix.lower())
+    if side is not None and max(sheet.shape) > side:
         raise InputError(
-            f"{path}: {sheet.shape[1]}x{sheet.shape[0]} pixels, but JPEG holds {LONGEST_JPEG} a "
-            "side; give .png, or fewer pairs"
+            f"{path}: {sheet.shape[1]}x{sheet.shape[0]} pixels, but {path.suffix} holds sides of "
+            f"{side} at most; give .png, or fewer pairs"
         )
     quality = [cv2.IMWRITE_JPEG_QUALITY, 85]  # PNG takes no notice of it
     done, content = cv2.imencode(path.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), quality)

@@ -61,8 +61,8 @@ PNG_TEXT = "png-comment"
 GAIN_MAP = "gainmap"
 """How the names of fields begin that hold an Ultra HDR picture's, from libvips 8.18 on."""
 
-SIDES = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383, ".avif": 16384}
-"""The largest height and width that a format holds."""
+SIDES = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383, ".avif": 16384}
+"""The largest height and width that a format's encoder writes."""
 
 COMPARED = 1200
 """Pixels of either picture's width in a comparison, at the most."""
@@ -428,7 +428,7 @@ def compare(path: Path, before: np.ndarray, after: np.ndarray) -> None:
     sides = []
     for pixels in (before, after):
         image = image_of(pixels).colourspace("srgb")
-        # JPEG holds 65535 rows.
+        # Well within what JPEG holds.
         sides.append(image.resize(min(1, COMPARED / image.width, 2**15 / image.height)))
     joined = sides[0].join(sides[1], "horizontal", shim=8, background=[255])
     try:

@@ -163,14 +163,31 @@ def test_xmp_is_kept_or_its_loss_is_said(suffix, size, photograph, restore):
     assert after.get("icc-profile-data") == icc()
 
 
-@pytest.mark.parametrize("shape", [(40, 17000), (17000, 40)])
-def test_what_is_too_large_for_webp_is_refused_before_the_work(shape, restore):
+@pytest.mark.parametrize(
+    ("shape", "suffix", "side"),
+    [
+        ((40, 17000), ".webp", 16383),
+        ((17000, 40), ".webp", 16383),
+        ((17000, 40), ".avif", 16384),
+        ((65501, 40), ".jpg", 65500),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused_before_the_work(shape, suffix, side, restore):
     Image.fromarray(np.zeros((*shape, 3), np.uint8)).save("a.png")
-    code, said = restore("a.png", "b.webp")
+    code, said = restore("a.png", f"b{suffix}")
     assert code == 1
-    assert "holds sides of 16383 at most" in said
+    assert f"holds sides of {side} at most" in said
     assert "forward" not in said
     assert "stream" not in said
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".avif", ".jpg"])
+def test_what_a_format_can_hold_is_written(suffix, tmp_path):
+    side = photographs.SIDES[suffix]
+    pixels = pyvips.Image.black(8, side, bands=3).copy(interpretation="srgb")
+    pixels.write_to_file(str(tmp_path / f"a{suffix}"), **photographs.SAVERS[suffix])
+    header = formats.read_header(tmp_path / f"a{suffix}")
+    assert (header.height, header.width) == (side, 8)
 
 
 def test_lossless_webp_stays_so(photograph, restore):
