@@ -70,6 +70,9 @@ def warped(
 ) -> NDArray[Any]:
     """An image moved, scaled or sheared, by linear interpolation.
 
+    OpenCV 4 takes positions to a 32nd of a pixel, OpenCV 5 as they are: so the two give other
+    values, and with OpenCV 5 what windows share is equal to within rounding alone.
+
     Args:
         image: ``(H, W, ...)``.
         matrix: Two rows of three: column and row in ``image`` of what column and row of the result

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from demo_data import photo
+from harness import WARP_LEVELS
 from torch.utils.data import DataLoader
 
 from glsgn_plugins.compat import patch_basicsr
@@ -411,7 +412,9 @@ def test_crops_of_a_photograph_carry_its_rain_at_its_scale(clean):
 
     window = Window(600, 800, 200, 300, (200, 200))
     crop = rain.sample(np.random.default_rng(0)).apply(window.cut(image), place=window.place)
-    assert np.array_equal(crop, window.cut(whole))
+    apart = np.abs(crop.astype(int) - window.cut(whole))
+    assert apart.max() <= WARP_LEVELS
+    assert apart.mean() <= 1e-3
 
 
 def test_parts_of_a_mixed_dataset_come_as_they_would_alone(pairs, clean):

@@ -6,7 +6,7 @@ from collections import Counter
 import cv2
 import numpy as np
 import pytest
-from harness import deep
+from harness import WARP_LEVELS, deep
 
 from glsgn_plugins.degradations import WEATHER, Place, RainLayer
 from glsgn_plugins.degradations.depth import dark_channel, picture_depth, thumbnail
@@ -70,6 +70,8 @@ GLASS = RealReflectionParameters(
     angles=(0.0, 0.0),
     turn=0.0,
 )
+WARPED_LIGHT = WARP_LEVELS * 0.5 * 2.2 / 255
+"""What that is in half the light of what is mirrored, at its brightest."""
 
 
 # --- haze ----------------------------------------------------------------------------------------
@@ -286,7 +288,7 @@ def test_the_truth_is_what_comes_through_the_glass(coffee, rocket):
     assert np.abs(to_light(gt) - through).max() < 1e-4
     seen = glass.glass.reflected(rocket, image.shape[:2], Place.whole(image))
     wanted = np.minimum(to_light(image) * gains + 0.5 * seen, 1)
-    assert np.abs(to_light(lq) - wanted).max() < 1e-4
+    assert np.abs(to_light(lq) - wanted).max() < 1e-4 + WARPED_LIGHT
     # Without a reflection the truth is the input, however dark the glass is.
     dark = dataclasses.replace(glass, glass=dataclasses.replace(glass.glass, strength=0.0))
     assert np.array_equal(*dark.pair(image, rocket))
@@ -298,9 +300,10 @@ def test_screen_and_overflow_blend_display_values(coffee, rocket):
     mirror = to_display(0.5 * seen, np.uint16)
     scene = to_display(0.8 * to_light(image), np.uint16)
     screen = dataclasses.replace(GLASS, blend="screen").pair(image, rocket)[0] / 65535
-    assert np.abs(screen - (scene + mirror - scene * mirror)).max() < 2e-3
+    assert np.abs(screen - (scene + mirror - scene * mirror)).max() < 2e-3 + WARPED_LIGHT
     added = dataclasses.replace(GLASS, blend="overflow", cut=0.1).pair(image, rocket)[0] / 65535
-    assert np.abs(added - np.minimum(scene + np.maximum(mirror - 0.1, 0), 1)).max() < 2e-3
+    wanted = np.minimum(scene + np.maximum(mirror - 0.1, 0), 1)
+    assert np.abs(added - wanted).max() < 2e-3 + WARPED_LIGHT
 
 
 def test_reflectance_is_fresnels():

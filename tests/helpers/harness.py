@@ -17,6 +17,10 @@ from warm_commands import Started, is_warm
 
 BIN = Path(sys.executable).parent
 
+WARP_LEVELS = 0 if int(cv2.__version__.split(".")[0]) < 5 else 1
+"""Grey levels by which warped pictures of 8 bits differ from window to window: OpenCV 5 takes
+positions as they are, in float32, where OpenCV 4 rounds them to a 32nd of a pixel."""
+
 
 def environment(**more: str) -> dict[str, str]:
     """For subprocesses: one thread, as several tests may share two cores; no requests, no noise."""
