@@ -55,8 +55,12 @@ SIZES = ((2160, 3840), (1440, 2560))
 SCENES = (540, 960)
 """Rows and columns that small copies cover: enough for whole scenes and for a GPU's crops."""
 EXPOSURES = 3
-LEVELS = (80, 185)
-"""Mean display values, of 255, that exposures are made for."""
+LEVELS = {"exposed": (80, 185), "dim": (30, 120), "contrast": (65, 155), "bright": (100, 178)}
+"""Folders of small copies, and the mean display values, of 255, that they are made for."""
+DEEP = ("contrast", "bright")
+"""Those that have black and white points of their own as well."""
+BLACK, WHITE = (2, 30), (190, 300)
+"""Where these lie, of 255: black at ratios drawn evenly, white beyond 255 at 255."""
 
 LONG_SIDES = {"haze": 256, "reflection": 640}
 """Pixels at which those tasks are restored: better so than at full size, see docs/results.md."""
@@ -117,7 +121,7 @@ def cache(photographs: Path, folder: Path) -> None:
 
     Those to train on are there upright and turned: rain falls on what was turned before, too, or
     bark and grass, which mostly stand upright, would be taken for streaks. They are there small,
-    too, in :data:`EXPOSURES` exposures each.
+    too, :data:`EXPOSURES` copies in each folder of :data:`LEVELS`.
     """
     with (HERE / "photographs.csv").open(encoding="utf-8", newline="") as file:
         listed = list(csv.DictReader(file))
@@ -132,14 +136,16 @@ def cache(photographs: Path, folder: Path) -> None:
         places = [f"{row['split']}/{row['name']}.bmp"]
         if train:
             places = [f"train/{way}/{row['name']}.bmp" for way in ("upright", "turned")]
-            places += [f"exposed/{row['name']}_{k}.bmp" for k in range(EXPOSURES)]
+            places += [f"{to}/{row['name']}_{k}.bmp" for to in LEVELS for k in range(EXPOSURES)]
         targets = [folder / place for place in places]
         if all(target.is_file() for target in targets):
             continue
         image = read_image(photographs / row["file"])
         if train:
             image = fitted(image, SIZES[0])
-            shown = [image, np.rot90(image), *exposures(image, row["name"])]
+            shown = [image, np.rot90(image)]
+            for to, levels in LEVELS.items():
+                shown += (contrasts if to in DEEP else exposures)(image, row["name"], levels)
         else:
             covered = [s for s in SIZES if image.shape[0] >= s[0] and image.shape[1] >= s[1]]
             rows, cols = covered[0] if covered else (min(image.shape[:2]),) * 2
@@ -151,7 +157,9 @@ def cache(photographs: Path, folder: Path) -> None:
                 cv2.imwrite(str(scratch / target.name), picture[..., ::-1])
 
 
-def exposures(image: NDArray[np.uint8], name: str) -> list[NDArray[np.uint8]]:
+def exposures(
+    image: NDArray[np.uint8], name: str, levels: tuple[float, float]
+) -> list[NDArray[np.uint8]]:
     """Small copies of a photograph, as cameras show it that expose for a mean level of their own.
 
     Photographs that people keep as wallpapers are dark (a quarter of these have a mean below 76, of
@@ -166,12 +174,39 @@ def exposures(image: NDArray[np.uint8], name: str) -> list[NDArray[np.uint8]]:
     # No more than a twelfth of it gets white; what is missing then, a curve that keeps white gives.
     most = max(1.0, 1 / float(np.quantile(light.max(axis=2), 11 / 12) + 1e-3))
     found = []
-    for level in rng.uniform(*LEVELS, EXPOSURES) / 255:
+    for level in rng.uniform(*levels, EXPOSURES) / 255:
         gain = min(float(np.interp(level, bright, gains)), most)
         shown = to_display(light * np.float32(gain), np.uint8)
         means = [(shown[::4, ::4] ** exponent).mean() for exponent in exponents]
         shown = shown ** np.interp(level, means, exponents)
         found.append(np.round(255 * shown).astype(np.uint8))
+    return found
+
+
+def contrasts(
+    image: NDArray[np.uint8], name: str, levels: tuple[float, float]
+) -> list[NDArray[np.uint8]]:
+    """Small copies of a photograph that have something black in them, and something white.
+
+    Of 27 truths of public pairs the darkest hundredth is at 1 to 57, of 255, 10 in the median; of
+    exposures at 35. What has only seen those leaves a haze's blacks as pale as theirs.
+    """
+    rng = np.random.default_rng([int(levels[0]), *name.encode()])
+    small = fitted(image, SCENES)
+    low, high = np.percentile(small.mean(axis=2), (1, 99)) / 255
+    high = max(high, low + 0.35)  # fog would show the steps of its 8 bits
+    stretched = np.maximum((np.arange(256) / 255 - low) / (high - low), 0)
+    share = np.bincount(small.ravel(), minlength=256) / small.size
+    found = []
+    for level in rng.uniform(*levels, EXPOSURES) / 255:
+        black = np.exp(rng.uniform(*np.log(BLACK))) / 255
+        white = min(1.0, rng.uniform(*WHITE) / 255)
+        curves = [
+            np.clip(black + (white - black) * stretched**exponent, 0, 1)
+            for exponent in 2 ** np.linspace(-1.2, 1, 89)
+        ]
+        curve = min(curves, key=lambda shown: abs(float(shown @ share) - level))
+        found.append(np.round(255 * curve).astype(np.uint8)[small])
     return found
 
 

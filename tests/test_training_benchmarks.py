@@ -55,9 +55,15 @@ def test_photographs_are_made_ready_and_crops_drawn_of_them(tmp_path):
     zoo = tmp_path / "zoo"
     said = run("-c", DRAWN, tmp_path / "photographs", zoo)
     assert len(list((zoo / "train" / "upright").iterdir())) == 2
-    levels = [read_image(file).mean() for file in (zoo / "exposed").iterdir()]
-    assert len(levels) == 6
-    assert all(70 < level < 195 for level in levels)
+    wanted = {"exposed": (70, 195), "dim": (20, 130), "contrast": (55, 165), "bright": (90, 188)}
+    for to, (low, high) in wanted.items():
+        copies = [read_image(file) for file in (zoo / to).iterdir()]
+        assert len(copies) == 6
+        means = [round(copy.mean()) for copy in copies]
+        assert all(low < mean < high for mean in means), (to, means)
+        if to in ("contrast", "bright"):
+            darkest = [round(np.percentile(copy.mean(axis=2), 1)) for copy in copies]
+            assert np.median(darkest) < 33, darkest
     changed = dict(line.split() for line in said.splitlines())
     assert {task: int(count) > 2 for task, count in changed.items()} == {
         "rain": True,
