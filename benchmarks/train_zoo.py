@@ -188,8 +188,8 @@ def contrasts(
 ) -> list[NDArray[np.uint8]]:
     """Small copies of a photograph that have something black in them, and something white.
 
-    Of 27 truths of public pairs the darkest hundredth is at 1 to 57, of 255, 10 in the median; of
-    exposures at 35. What has only seen those leaves a haze's blacks as pale as theirs.
+    Of 17 truths of public hazy pairs the darkest hundredth is at 1 to 57, of 255, 9 in the median;
+    of exposures at 35. What has only seen those leaves a haze's blacks as pale as theirs.
     """
     rng = np.random.default_rng([int(levels[0]), *name.encode()])
     small = fitted(image, SCENES)
