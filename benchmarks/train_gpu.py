@@ -70,19 +70,40 @@ Part = tuple[float, str, dict[str, Any]]
 """A share, a folder of the photographs, and options of the degradation."""
 
 _STREAKS = {"cover": [0.02, 0.45], "mist": [0, 0], "opacity": [0.3, 0.9], "veiled": 0.0}
-_MIST = {"misty": 1.0, "mist": [0.03, 0.55], "veiled": 0.0, "soft": 0.5, "opacity": [0.06, 0.9]}
-_VEIL = {"veiled": 1.0, "veil": [0.8, 4.2], "misty": 0.0, "identity": 0.05}
+# Streaks in mist are soft and faint alone: what has strong ones as well makes Rain100H dark.
+_MIST = {
+    "misty": 1.0,
+    "mist": [0.1, 0.9],
+    "soft": 1.0,
+    "opacity": [0.08, 0.5],
+    "cover": [0.01, 0.15],
+    "length": [0.03, 0.3],
+    "width": [0.0008, 0.004],
+    "angle": [-20, 20],
+    "spread": [0, 10],
+    **dict.fromkeys(("veiled", "near", "splashing"), 0.0),
+    "identity": 0.3,
+}
+_VEIL = {
+    "veiled": 1.0,
+    "veil": [0.4, 2.2],
+    "misty": 0.0,
+    "cover": [0.02, 0.2],
+    "opacity": [0.1, 0.6],
+    "identity": 0.25,
+}
 _REAL_RAIN = {"identity": 0.2, "opacity": [0.1, 0.9], "veiled": 0.15}
 PARTS: dict[str, list[Part]] = {
     "rain": [
         (2, "exposed", _REAL_RAIN),
         (2, "train", _REAL_RAIN),
         (3, "exposed", {**_STREAKS, "identity": 0.12}),
+        (1, "bright", {**_STREAKS, "identity": 0.12}),
         (1, "train", {**_STREAKS, "identity": 0.12}),
-        (2, "exposed", {**_MIST, "identity": 0.12}),
-        (1, "train", {**_MIST, "identity": 0.12}),
-        (1, "exposed", _VEIL),
-        (1, "train/upright", _VEIL),
+        (2, "dim", _MIST),
+        (1, "contrast", _MIST),
+        (1, "dim", _VEIL),
+        (1, "contrast", _VEIL),
         (1, "exposed", {"preset": "plain"}),
         (2, "train", {"preset": "plain"}),
     ],
