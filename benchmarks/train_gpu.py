@@ -69,7 +69,13 @@ PRESETS = ("real", "plain")
 Part = tuple[float, str, dict[str, Any]]
 """A share, a folder of the photographs, and options of the degradation."""
 
-_STREAKS = {"cover": [0.02, 0.45], "mist": [0, 0], "opacity": [0.3, 0.9], "veiled": 0.0}
+_STREAKS = {
+    "cover": [0.02, 0.45],
+    "mist": [0, 0],
+    "opacity": [0.3, 0.9],
+    "veiled": 0.0,
+    "identity": 0.12,
+}
 # Streaks in mist are soft and faint alone: what has strong ones as well makes Rain100H dark.
 _MIST = {
     "misty": 1.0,
@@ -81,7 +87,9 @@ _MIST = {
     "width": [0.0008, 0.004],
     "angle": [-20, 20],
     "spread": [0, 10],
-    **dict.fromkeys(("veiled", "near", "splashing"), 0.0),
+    "veiled": 0.0,
+    "near": 0.0,
+    "splashing": 0.0,
     "identity": 0.3,
 }
 _VEIL = {
@@ -97,9 +105,9 @@ PARTS: dict[str, list[Part]] = {
     "rain": [
         (2, "exposed", _REAL_RAIN),
         (2, "train", _REAL_RAIN),
-        (3, "exposed", {**_STREAKS, "identity": 0.12}),
-        (1, "bright", {**_STREAKS, "identity": 0.12}),
-        (1, "train", {**_STREAKS, "identity": 0.12}),
+        (3, "exposed", _STREAKS),
+        (1, "bright", _STREAKS),
+        (1, "train", _STREAKS),
         (2, "dim", _MIST),
         (1, "contrast", _MIST),
         (1, "dim", _VEIL),

@@ -144,8 +144,9 @@ def cache(photographs: Path, folder: Path) -> None:
         if train:
             image = fitted(image, SIZES[0])
             shown = [image, np.rot90(image)]
+            small = fitted(image, SCENES)
             for to, levels in LEVELS.items():
-                shown += (contrasts if to in DEEP else exposures)(image, row["name"], levels)
+                shown += (contrasts if to in DEEP else exposures)(small, row["name"], levels)
         else:
             covered = [s for s in SIZES if image.shape[0] >= s[0] and image.shape[1] >= s[1]]
             rows, cols = covered[0] if covered else (min(image.shape[:2]),) * 2
@@ -158,16 +159,16 @@ def cache(photographs: Path, folder: Path) -> None:
 
 
 def exposures(
-    image: NDArray[np.uint8], name: str, levels: tuple[float, float]
+    small: NDArray[np.uint8], name: str, levels: tuple[float, float]
 ) -> list[NDArray[np.uint8]]:
-    """Small copies of a photograph, as cameras show it that expose for a mean level of their own.
+    """Copies of a small photograph, as cameras show it that expose for a mean level of their own.
 
     Photographs that people keep as wallpapers are dark (a quarter of these have a mean below 76, of
     255; the truths of public hazy pairs have 119 in the median). What a scene without its haze or
     reflection was, a network guesses by the scenes that it has seen, and so it gave dark ones.
     """
     rng = np.random.default_rng(list(name.encode()))
-    light = to_light(fitted(image, SCENES))
+    light = to_light(small)
     some = light[::4, ::4]
     gains, exponents = 2 ** np.linspace(-3, 4, 57), 2 ** np.linspace(0, -1.2, 25)
     bright = [to_display(some * np.float32(gain), np.uint8).mean() for gain in gains]
@@ -184,15 +185,14 @@ def exposures(
 
 
 def contrasts(
-    image: NDArray[np.uint8], name: str, levels: tuple[float, float]
+    small: NDArray[np.uint8], name: str, levels: tuple[float, float]
 ) -> list[NDArray[np.uint8]]:
-    """Small copies of a photograph that have something black in them, and something white.
+    """Copies of a small photograph that have something black in them, and something white.
 
     Of 17 truths of public hazy pairs the darkest hundredth is at 1 to 57, of 255, 9 in the median;
     of exposures at 35. What has only seen those leaves a haze's blacks as pale as theirs.
     """
     rng = np.random.default_rng([int(levels[0]), *name.encode()])
-    small = fitted(image, SCENES)
     low, high = np.percentile(small.mean(axis=2), (1, 99)) / 255
     high = max(high, low + 0.35)  # fog would show the steps of its 8 bits
     stretched = np.maximum((np.arange(256) / 255 - low) / (high - low), 0)
