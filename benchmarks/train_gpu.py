@@ -62,7 +62,7 @@ EVEN = {
 """The haze of SOTS."""
 SIDES = {"rain": 256, "haze": 256, "reflection": 320}
 """Of the crops, in pixels."""
-SCENES = {"rain": 0.15, "haze": 0.65, "reflection": 0.45}
+SCENES = {"rain": 0.2, "haze": 0.8, "reflection": 0.45}
 """Share of the crops that are whole photographs scaled down."""
 PRESETS = ("real", "plain")
 """In which the test photographs are judged."""
@@ -74,7 +74,22 @@ _STREAKS = {
     "mist": [0, 0],
     "opacity": [0.3, 0.9],
     "veiled": 0.0,
-    "identity": 0.12,
+    "identity": 0.25,
+}
+# As dense as Rain100H: what shows between the streaks is the truth, nothing lies over it.
+_DOWNPOUR = {
+    "cover": [0.12, 0.7],
+    "opacity": [0.15, 0.9],
+    "length": [0.04, 0.33],
+    "width": [0.0012, 0.007],
+    "angle": [-40, 40],
+    "defocus": [0, 0.0015],
+    "soft": 0.1,
+    "misty": 0.0,
+    "veiled": 0.0,
+    "near": 0.0,
+    "splashing": 0.05,
+    "identity": 0.25,
 }
 # Streaks in mist are soft and faint alone: what has strong ones as well makes Rain100H dark.
 _MIST = {
@@ -90,7 +105,7 @@ _MIST = {
     "veiled": 0.0,
     "near": 0.0,
     "splashing": 0.0,
-    "identity": 0.3,
+    "identity": 0.4,
 }
 _VEIL = {
     "veiled": 1.0,
@@ -98,29 +113,30 @@ _VEIL = {
     "misty": 0.0,
     "cover": [0.02, 0.2],
     "opacity": [0.1, 0.6],
-    "identity": 0.25,
+    "identity": 0.35,
 }
-_REAL_RAIN = {"identity": 0.2, "opacity": [0.1, 0.9], "veiled": 0.15}
+_REAL_RAIN = {"opacity": [0.1, 0.9], "veiled": 0.12, "misty": 0.15, "identity": 0.4}
 PARTS: dict[str, list[Part]] = {
     "rain": [
-        (2, "exposed", _REAL_RAIN),
-        (2, "train", _REAL_RAIN),
-        (3, "exposed", _STREAKS),
-        (1, "bright", _STREAKS),
+        (2, "exposed", _DOWNPOUR),
+        (1, "bright", _DOWNPOUR),
+        (1, "train", _DOWNPOUR),
+        (1, "exposed", _STREAKS),
         (1, "train", _STREAKS),
         (2, "dim", _MIST),
         (1, "contrast", _MIST),
         (1, "dim", _VEIL),
         (1, "contrast", _VEIL),
-        (1, "exposed", {"preset": "plain"}),
+        (1, "exposed", _REAL_RAIN),
+        (2, "train", _REAL_RAIN),
         (2, "train", {"preset": "plain"}),
     ],
     "haze": [
-        (4, "exposed", {"identity": 0.3}),
-        (2, "exposed", {**EVEN, "identity": 0.1}),
-        (2, "train/upright", {"identity": 0.3}),
-        (2, "train/upright", {**EVEN, "identity": 0.1}),
-        (1, "exposed", {"preset": "plain"}),
+        (3, "contrast", {**EVEN, "identity": 0.3}),
+        (3, "bright", {"identity": 0.35}),
+        (1, "exposed", {"identity": 0.35}),
+        (3, "train/upright", {"identity": 0.4}),
+        (1, "contrast", {"preset": "plain"}),
     ],
     "reflection": [
         (2, "train/upright", {"identity": 0.2}),
