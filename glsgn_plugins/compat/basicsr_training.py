@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import math
 import os
 import re
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -280,6 +282,26 @@ def _numbers(value: Any) -> Any:
 # --- starts that fail ----------------------------------------------------------------------------
 
 
+def _patch_archived_names() -> None:
+    import basicsr.train
+    import basicsr.utils.misc as misc
+
+    move = misc.mkdir_and_rename
+
+    @functools.wraps(move)
+    def mkdir_and_rename(path: str) -> None:
+        try:
+            move(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            time.sleep(1)  # the name is of this second
+            move(path)
+
+    misc.mkdir_and_rename = mkdir_and_rename
+    basicsr.train.mkdir_and_rename = mkdir_and_rename
+
+
 def _patch_starts() -> None:
     import basicsr.test
     import basicsr.train
@@ -396,6 +418,14 @@ AFTER = (
         versions="basicsr <= 1.4.2",
         needed=lambda: True,
         apply=_patch_forced_values,
+    ),
+    Patch(
+        "names of archived folders",
+        symptom="the third start of one name within a second is an OSError, Directory not empty",
+        cause="mkdir_and_rename moves what was there to a name that tells the second alone",
+        versions="basicsr <= 1.4.2",
+        needed=lambda: True,
+        apply=_patch_archived_names,
     ),
     Patch(
         "failed starts",

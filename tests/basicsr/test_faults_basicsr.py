@@ -273,6 +273,20 @@ def test_weights_are_no_training_state(trained):
     assert _training_state(trained / "experiments/tiny/training_states/4.state")["iter"] == 4
 
 
+def test_starts_of_one_name_within_a_second_are_all_kept(tmp_path):
+    """BasicSR names the folder that it moves aside after the second."""
+    from glsgn_plugins.compat import patch_basicsr
+
+    patch_basicsr()
+    from basicsr.utils.misc import mkdir_and_rename
+
+    for start in range(4):
+        mkdir_and_rename(str(tmp_path / "tiny"))
+        (tmp_path / "tiny" / f"{start}.log").touch()
+    assert {p.name for p in tmp_path.glob("tiny*/*")} == {"0.log", "1.log", "2.log", "3.log"}
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_a_start_that_fails_puts_the_last_experiment_back(experiment):
     """This one fails when the loss is built, after the folders have been moved."""
     folder, go_on = experiment
