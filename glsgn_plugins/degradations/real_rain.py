@@ -42,7 +42,8 @@ from glsgn_plugins.degradations.streaks import streaks
 from glsgn_plugins.errors import InputError
 
 BLENDS = ("light", "added", "screen")
-BLEND_SHARES = (0.35, 0.45, 0.2)
+ADDED = 9 / 13
+"""Share of the rains that are added, of those that aren't opaque; the others are screened."""
 AROUND = 10
 """Pixels of a photograph's thumbnail to one of the background's light that drops show."""
 MOST_STREAKS = 40000
@@ -173,6 +174,8 @@ class RealRain(RangedModel):
     """Ranges from which a rain is drawn, uniformly unless it says otherwise; ``[low, high]`` each.
 
     Attributes:
+        opaque: Share of the rains whose streaks hide what is behind them, in linear light; of the
+            others nine of thirteen are added to the display values, four screened.
         layers: Number of layers; each has streaks of its own.
         angle: Of the rain against the vertical, degrees: the mean of two draws, as most rain
             falls nearly upright.
@@ -197,6 +200,7 @@ class RealRain(RangedModel):
         splashing: Share of the rains with splashes.
     """
 
+    opaque: float = 0.35
     layers: Range = (1, 5)
     angle: Range = (-45, 45)
     spread: Range = (0, 40)
@@ -225,11 +229,12 @@ class RealRain(RangedModel):
         "spread": (0, STEEPEST),
         "wind": (0, STEEPEST),
     }
-    SHARES = frozenset({"soft", "misty", "veiled", "near", "splashing"})
+    SHARES = frozenset({"opaque", "soft", "misty", "veiled", "near", "splashing"})
 
     def sample(self, rng: np.random.Generator) -> RealRainParameters:
         """Draw one rain."""
-        blend = str(rng.choice(BLENDS, p=BLEND_SHARES))
+        shares = (self.opaque, (1 - self.opaque) * ADDED, (1 - self.opaque) * (1 - ADDED))
+        blend = str(rng.choice(BLENDS, p=shares))
         soft, veiled, near, splashing, parallel = rng.random(5)
         least, most = self.cover
         cover = least + (most - least) * float(rng.random()) ** 1.3

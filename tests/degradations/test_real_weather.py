@@ -230,6 +230,19 @@ def test_rains_reach_from_drizzle_to_what_rain100h_has():
     assert max(veil.beta for veil in veils) > 3
 
 
+@pytest.mark.parametrize(
+    ("opaque", "light", "added"), [(None, 0.35, 0.45), (0.0, 0.0, 9 / 13), (1.0, 1.0, 0.0)]
+)
+def test_rains_are_opaque_added_or_screened_in_shares(opaque, light, added):
+    rng = np.random.default_rng(0)
+    model = WEATHER["rain"][0](**({} if opaque is None else {"opaque": opaque}), misty=1.0)
+    drawn = [model.sample(rng) for _ in range(1500)]
+    count = Counter(rain.blend for rain in drawn)
+    assert count["light"] / 1500 == pytest.approx(light, abs=0.03)
+    assert count["added"] / 1500 == pytest.approx(added, abs=0.03)
+    assert all((rain.mist > 0) == (rain.blend != "light") for rain in drawn)
+
+
 def test_a_veil_lies_behind_the_streaks_and_dims_the_farther_ones():
     model = WEATHER["rain"][0](veiled=1.0, layers=(4, 4), opacity=(0.5, 0.5), soft=0.0)
     for seed in range(8):
