@@ -6,7 +6,7 @@ steps, and measured on whole photographs that were not trained on, and on real p
     python benchmarks/networks.py --train DIR --test DIR --real ../shared/real \
         --tables padding norm global parts --out docs/ablation.md
 
-- ``--train`` and ``--test`` are folders of clean photographs (``docs/results.md`` says which).
+- ``--train`` and ``--test`` are folders of clean photographs (``docs/training.md`` says which).
 - Crops are degraded once per task and kept under ``--runs``, as is every finished run: an
   interrupted comparison goes on where it was, and tables share what they have in common.
 - On a GPU, ``--together 16 --processes 15`` trains so many at once, whose figures are worked out

@@ -5,7 +5,7 @@ One command, unattended; killed and called again, it goes on where it was::
     python benchmarks/train_zoo.py --photographs photographs --minutes 240 --out zoo
 
 - ``photographs.csv`` beside this file lists the photographs, their licences, and which of them are
-  for choosing (``dev``) and for testing; ``docs/results.md`` says how to get them. They are decoded
+  for choosing (``dev``) and for testing; ``docs/training.md`` says how to get them. They are decoded
   once, scaled down to cover 3840x2160 and kept as BMP, which a loader reads as fast as the disk.
 - Training is ``basicsr train`` on the library's own degradations, preset ``real``, with the shipped
   options but for size and schedule. Two fifths of the time go to a network that sees all three
@@ -63,7 +63,7 @@ BLACK, WHITE = (2, 30), (190, 300)
 """Where these lie, of 255: black at ratios drawn evenly, white beyond 255 at 255."""
 
 LONG_SIDES = {"haze": 256, "reflection": 640}
-"""Pixels at which those tasks are restored: better so than at full size, see docs/results.md."""
+"""Pixels at which those tasks are restored: better so than at full size, see docs/training.md."""
 
 TRIAL = 40
 """Steps from which the pace is known."""
@@ -128,9 +128,9 @@ def cache(photographs: Path, folder: Path) -> None:
     there = [row for row in listed if (photographs / row["file"]).is_file()]
     if len(there) < len(listed):
         named = ", ".join(row["file"] for row in listed if row not in there)
-        print(f"{photographs} lacks {named}; see docs/results.md", file=sys.stderr)
+        print(f"{photographs} lacks {named}; see docs/training.md", file=sys.stderr)
     if not any(row["split"] == "train" for row in there):
-        sys.exit(f"{photographs}: none of the photographs to train on; see docs/results.md")
+        sys.exit(f"{photographs}: none of the photographs to train on; see docs/training.md")
     for row in there:
         train = row["split"] == "train"
         places = [f"{row['split']}/{row['name']}.bmp"]
