@@ -62,7 +62,7 @@ EVEN = {
 """The haze of SOTS."""
 SIDES = {"rain": 256, "haze": 256, "reflection": 320}
 """Of the crops, in pixels."""
-SCENES = {"rain": 0.2, "haze": 0.8, "reflection": 0.45}
+SCENES = {"rain": 0.15, "haze": 0.8, "reflection": 0.45}
 """Share of the crops that are whole photographs scaled down."""
 PRESETS = ("real", "plain")
 """In which the test photographs are judged."""
@@ -71,32 +71,35 @@ Part = tuple[float, str, dict[str, Any]]
 
 _STREAKS = {
     "cover": [0.02, 0.45],
-    "mist": [0, 0],
+    "misty": 0.0,
     "opacity": [0.3, 0.9],
     "veiled": 0.0,
-    "identity": 0.25,
+    "identity": 0.2,
 }
 # As dense as Rain100H: what shows between the streaks is the truth, nothing lies over it.
 _DOWNPOUR = {
-    "cover": [0.12, 0.7],
-    "opacity": [0.15, 0.9],
+    "opaque": 0.08,
+    "cover": [0.1, 0.42],
+    "opacity": [0.15, 0.7],
     "length": [0.04, 0.33],
-    "width": [0.0012, 0.007],
-    "angle": [-40, 40],
+    "width": [0.0012, 0.006],
+    "angle": [-35, 35],
     "defocus": [0, 0.0015],
     "soft": 0.1,
     "misty": 0.0,
     "veiled": 0.0,
     "near": 0.0,
     "splashing": 0.05,
-    "identity": 0.25,
+    "identity": 0.15,
 }
-# Streaks in mist are soft and faint alone: what has strong ones as well makes Rain100H dark.
+# As bright as SIRR20's, which is added throughout. Streaks in mist are soft and faint alone: what
+# has strong ones as well makes Rain100H dark.
 _MIST = {
+    "opaque": 0.0,
     "misty": 1.0,
-    "mist": [0.1, 0.9],
+    "mist": [0.12, 0.65],
     "soft": 1.0,
-    "opacity": [0.08, 0.5],
+    "opacity": [0.08, 0.45],
     "cover": [0.01, 0.15],
     "length": [0.03, 0.3],
     "width": [0.0008, 0.004],
@@ -105,31 +108,42 @@ _MIST = {
     "veiled": 0.0,
     "near": 0.0,
     "splashing": 0.0,
-    "identity": 0.4,
+    "identity": 0.3,
 }
+# So do strong streaks before a veil.
 _VEIL = {
     "veiled": 1.0,
-    "veil": [0.4, 2.2],
+    "veil": [1.0, 4.2],
     "misty": 0.0,
-    "cover": [0.02, 0.2],
-    "opacity": [0.1, 0.6],
-    "identity": 0.35,
+    "cover": [0.01, 0.15],
+    "opacity": [0.06, 0.4],
+    "identity": 0.2,
 }
-_REAL_RAIN = {"opacity": [0.1, 0.9], "veiled": 0.12, "misty": 0.15, "identity": 0.4}
+_REAL_RAIN = {"opacity": [0.1, 0.9], "veiled": 0.15, "misty": 0.3, "identity": 0.3}
+# Behind a bright reflection, as often in Real20 and LASIRR.
+_DARK_ROOM = {"scene": [0.3, 1.1], "strength": [0.1, 1.0], "identity": 0.1}
 PARTS: dict[str, list[Part]] = {
     "rain": [
         (2, "exposed", _DOWNPOUR),
         (1, "bright", _DOWNPOUR),
+        (1, "contrast", _DOWNPOUR),
         (1, "train", _DOWNPOUR),
         (1, "exposed", _STREAKS),
         (1, "train", _STREAKS),
-        (2, "dim", _MIST),
+        (1, "dim", _MIST),
         (1, "contrast", _MIST),
+        (1, "train", _MIST),
         (1, "dim", _VEIL),
         (1, "contrast", _VEIL),
         (1, "exposed", _REAL_RAIN),
-        (2, "train", _REAL_RAIN),
-        (2, "train", {"preset": "plain"}),
+        (3, "train", _REAL_RAIN),
+        (4, "train", {"preset": "plain"}),
+        (1, "exposed", {"preset": "plain"}),
+        (1, "bright", {"preset": "plain"}),
+        (3, "train", {"identity": 1.0}),
+        (1, "exposed", {"identity": 1.0}),
+        (1, "contrast", {"identity": 1.0}),
+        (1, "bright", {"identity": 1.0}),
     ],
     "haze": [
         (3, "contrast", {**EVEN, "identity": 0.3}),
@@ -139,10 +153,16 @@ PARTS: dict[str, list[Part]] = {
         (1, "contrast", {"preset": "plain"}),
     ],
     "reflection": [
-        (2, "train/upright", {"identity": 0.2}),
-        (2, "exposed", {"identity": 0.2}),
+        (2, "exposed", _DARK_ROOM),
+        (1, "contrast", _DARK_ROOM),
+        (1, "bright", {"identity": 0.1}),
+        (2, "exposed", {"identity": 0.1}),
+        (2, "train/upright", {"identity": 0.1}),
         (1, "train/upright", {"preset": "plain"}),
         (1, "exposed", {"preset": "plain"}),
+        (1, "train/upright", {"identity": 1.0}),
+        (1, "contrast", {"identity": 1.0}),
+        (1, "bright", {"identity": 1.0}),
     ],
 }
 """What each task is trained on."""

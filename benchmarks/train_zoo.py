@@ -5,8 +5,9 @@ One command, unattended; killed and called again, it goes on where it was::
     python benchmarks/train_zoo.py --photographs photographs --minutes 240 --out zoo
 
 - ``photographs.csv`` beside this file lists the photographs, their licences, and which of them are
-  for choosing (``dev``) and for testing; ``docs/training.md`` says how to get them. They are decoded
-  once, scaled down to cover 3840x2160 and kept as BMP, which a loader reads as fast as the disk.
+  for choosing (``dev``) and for testing; ``docs/training.md`` says how to get them. They are
+  decoded once, scaled down to cover 3840x2160 and kept as BMP, which a loader reads as fast as the
+  disk.
 - Training is ``basicsr train`` on the library's own degradations, preset ``real``, with the shipped
   options but for size and schedule. Two fifths of the time go to a network that sees all three
   tasks, one fifth to each task that goes on from it, with larger crops. A trial of some steps tells
