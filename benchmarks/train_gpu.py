@@ -110,7 +110,7 @@ _MIST = {
     "splashing": 0.0,
     "identity": 0.3,
 }
-# So do strong streaks before a veil.
+# Strong streaks before a veil make Rain100H dark as well.
 _VEIL = {
     "veiled": 1.0,
     "veil": [1.0, 4.2],
