@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("weights", nargs="+", metavar="FILE=SHARE")
     parser.add_argument("--heads", choices=("luma",), help="leave colours as they are")
     parser.add_argument("--long-side", type=int, help="for the record of the network, pixels")
+    parser.add_argument("--coarse-side", type=int, help="likewise")
     args = parser.parse_args()
     shares = dict(entry.rsplit("=", 1) for entry in args.weights)
     weights, options = average({file: float(share) for file, share in shares.items()})
@@ -57,6 +58,8 @@ def main() -> None:
         change_luma_alone(weights)
     if args.long_side:
         options = {**options, "long_side": args.long_side}
+    if args.coarse_side:
+        options = {**options, "coarse_side": args.coarse_side}
     write_weights(weights, args.out, torch.float16, options)
 
 

@@ -63,8 +63,12 @@ DEEP = ("contrast", "bright")
 BLACK, WHITE = (2, 30), (190, 300)
 """Where these lie, of 255: black at ratios drawn evenly, white beyond 255 at 255."""
 
-LONG_SIDES = {"haze": 256, "reflection": 640}
-"""Pixels at which those tasks are restored: better so than at full size, see docs/training.md."""
+COPIES = {
+    "rain": ("coarse_side", 1280),
+    "haze": ("long_side", 256),
+    "reflection": ("long_side", 640),
+}
+"""Pixels of the copies by which tasks are restored: better so than alone, see docs/training.md."""
 
 TRIAL = 40
 """Steps from which the pace is known."""
@@ -261,8 +265,7 @@ def options(stage: Stage, network: str, args: argparse.Namespace, steps: int) ->
     train = opt["train"]
     if network == "glsgn_s":
         opt["network_g"] = dict(GLSGN_S)
-        if stage.name in LONG_SIDES:
-            opt["network_g"]["long_side"] = LONG_SIDES[stage.name]
+        opt["network_g"].update([COPIES[stage.name]] if stage.name in COPIES else [])
     else:
         opt["network_g"] = {"type": "Peer", "peer": network}
         train["pixel_opt"] = {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"}

@@ -3,7 +3,7 @@
 #   eight GPUs:   mim train mmagic mmagic_configs/glsgn_derain.py --gpus 8 --launcher pytorch
 #   go on:        the same with --resume
 #   test:         mim test mmagic mmagic_configs/glsgn_derain.py --checkpoint FILE
-#   fine-tune:    load_from = "glsgn://rain": shipped weights, which are of glsgn_s
+#   fine-tune:    load_from = "glsgn://rain": shipped weights: of glsgn_s, coarse_side=1280
 # Memory and time on a GPU: not measured yet; benchmarks/side_by_side.py measures both.
 _base_ = [
     "_base_/runtime.py",
@@ -15,6 +15,8 @@ _base_ = [
 experiment_name = "glsgn-b_4xb512-lr5e-4-200k_uhd-rain"
 work_dir = f"./work_dirs/{experiment_name}"
 
+# 1280 with glsgn://rain: beside larger images a copy of that size is restored, for what is coarse.
+model = dict(generator=dict(coarse_side=None))
 pairs = dict(
     metainfo=dict(dataset_type="uhd-rain", task_name="deraining"),
     dataroot="datasets/UHD-Rain",

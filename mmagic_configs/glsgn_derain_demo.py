@@ -11,7 +11,8 @@ load_from = "glsgn://rain"  # None trains from scratch
 
 model = dict(
     type="GLSGNRestorer",
-    generator=dict(type="GLSGN", widths=[16, 24, 32, 32], blocks=[1, 1, 1]),  # glsgn_s
+    # glsgn_s, as glsgn://rain has it
+    generator=dict(type="GLSGN", widths=[16, 24, 32, 32], blocks=[1, 1, 1], coarse_side=1280),
     pixel_loss=dict(type="L1Loss", loss_weight=1.0, reduction="mean"),
     pathway_loss=dict(type="PathwayReconstructionLoss", loss_weight=0.25, criterion="l1"),
     data_preprocessor=dict(

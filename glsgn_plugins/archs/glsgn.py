@@ -12,7 +12,6 @@ import math
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +28,10 @@ from glsgn_plugins.archs.blocks import (
     keep_averages,
     shrink,
 )
+from glsgn_plugins.archs.checks import check_counts, check_grids, check_side
 from glsgn_plugins.archs.fusion import LaplacianFusion, SumFusion
 from glsgn_plugins.archs.patches import WHOLE, Grid
-from glsgn_plugins.errors import InputError, is_whole, unknown_name, wrong_type
+from glsgn_plugins.errors import InputError, unknown_name, wrong_type
 
 PATHWAY_SCALES = (1, 2, 4, 4)
 """How much smaller than the image pathways 1, 2, 3 and the global one work (paper)."""
@@ -95,15 +95,18 @@ class GLSGN(nn.Module):
             the network: :func:`~glsgn_plugins.inference.restore` and the validation of both
             frameworks restore a copy of that size and carry its change up. ``None`` for the
             images themselves. :meth:`forward` doesn't use it.
+        coarse_side: Likewise the size of a copy that is restored beside a larger image. What is
+            coarse comes from the copy, whose streaks and mist are no larger than those of training,
+            what is fine from the image (our choice).
         return_pathways: In training mode return :class:`PathwayOutputs`.
         checkpointing: In training, recompute each pathway in the backward pass: less memory on
             large crops, about a third more time.
 
     Attributes:
-        options: What of the above makes the architecture, and ``long_side``. It travels in the
+        options: What of the above makes the architecture, and both sizes. It travels in the
             metadata of state dicts, which ``torch.save`` and both frameworks keep, see
             :data:`RECORD`.
-        long_side: As above.
+        long_side, coarse_side: As above.
         size_multiple: Rows and columns of which inputs are padded to a multiple, by reflection; the
             output is cropped back.
 
@@ -124,21 +127,26 @@ class GLSGN(nn.Module):
         fusion: str = "laplacian",
         padding_mode: str = "zeros",
         long_side: int | None = None,
+        coarse_side: int | None = None,
         return_pathways: bool = False,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        _check_counts("widths", widths, 4)
-        _check_counts("blocks", blocks, SCALES)
-        self.grids = _check_grids(grids)
+        check_counts("widths", widths, 4)
+        check_counts("blocks", blocks, SCALES)
+        self.grids = check_grids(grids)
         if patch_norm not in PATCH_NORMS:
             raise unknown_name("GLSGN patch_norm", patch_norm, PATCH_NORMS)
         if fusion not in FUSIONS:
             raise unknown_name("GLSGN fusion", fusion, FUSIONS)
         if padding_mode not in PADDING_MODES:
             raise unknown_name("GLSGN padding_mode", padding_mode, PADDING_MODES)
-        if long_side is not None:
-            _check_long_side(long_side)
+        check_side("long_side", long_side, MIN_SIZE)
+        check_side("coarse_side", coarse_side, MIN_SIZE)
+        if long_side and coarse_side:
+            raise InputError(
+                "GLSGN coarse_side: a copy stands for the image already; drop long_side"
+            )
         self.options: dict[str, Any] = {
             "widths": list(widths),
             "blocks": list(blocks),
@@ -150,6 +158,7 @@ class GLSGN(nn.Module):
             "fusion": fusion,
             "padding_mode": padding_mode,
             "long_side": long_side,
+            "coarse_side": coarse_side,
         }
         for name in ("global_features", "local_features", "attention"):
             if not isinstance(self.options[name], bool):
@@ -195,9 +204,17 @@ class GLSGN(nn.Module):
 
     @long_side.setter
     def long_side(self, pixels: int | None) -> None:
-        if pixels is not None:
-            _check_long_side(pixels)
+        check_side("long_side", pixels, MIN_SIZE)
         self.options["long_side"] = pixels
+
+    @property
+    def coarse_side(self) -> int | None:
+        return self.options["coarse_side"]
+
+    @coarse_side.setter
+    def coarse_side(self, pixels: int | None) -> None:
+        check_side("coarse_side", pixels, MIN_SIZE)
+        self.options["coarse_side"] = pixels
 
     def _load_from_state_dict(
         self, state: Any, prefix: str, metadata: dict[str, Any], *more: Any
@@ -207,7 +224,7 @@ class GLSGN(nn.Module):
             told = dict(json.loads(metadata[RECORD]))
         except (KeyError, TypeError, ValueError):
             told = {}  # none, or a damaged one, which reading the file says
-        for name in ("padding_mode", "long_side"):
+        for name in ("padding_mode", "long_side", "coarse_side"):
             own = self.options[name]
             if name in told and told[name] != own:
                 warnings.warn(
@@ -347,42 +364,6 @@ def _record(
     """Write down what network a state dict is of."""
     metadata[RECORD] = json.dumps(net.options)
     return state
-
-
-def _check_counts(name: str, values: Sequence[int], length: int) -> None:
-    """Positive whole numbers, ``length`` of them."""
-    if (
-        not isinstance(values, Sequence)
-        or len(values) != length
-        or not all(is_whole(v) and v > 0 for v in values)
-    ):
-        raise InputError(f"GLSGN {name}: expected {length} positive whole numbers, got {values!r}")
-
-
-def _check_long_side(pixels: object) -> None:
-    if not is_whole(pixels) or pixels < MIN_SIZE:
-        raise InputError(
-            f"GLSGN long_side: expected a number of pixels, {MIN_SIZE} or more, or None for images "
-            f"as they are; got {pixels!r}"
-        )
-
-
-def _check_grids(grids: Sequence[Sequence[int]] | None) -> tuple[Grid, ...]:
-    """Three grids, each divided by the next; none are three of one patch."""
-    if grids is None:
-        return (WHOLE,) * 3
-    if not isinstance(grids, Sequence) or len(grids) != 3:
-        raise InputError(f"GLSGN grids: expected three pairs (rows, columns), got {grids!r}")
-    for i, grid in enumerate(grids, 1):
-        _check_counts(f"grids, pathway {i}", grid, 2)
-    pairs: list[Grid] = [(grid[0], grid[1]) for grid in grids]
-    for i, (fine, coarse) in enumerate(pairwise(pairs), 1):
-        if fine[0] % coarse[0] or fine[1] % coarse[1]:
-            raise InputError(
-                f"GLSGN grids: the patches of pathway {i}, {list(fine)}, can't be joined to those "
-                f"of pathway {i + 1}, {list(coarse)}; each side must be a multiple of the next"
-            )
-    return tuple(pairs)
 
 
 def _size_multiple(grids: Sequence[Grid]) -> Grid:

@@ -157,7 +157,7 @@ def _check_phases(datasets: Options, train: bool) -> None:
 
 def _check_restoring(val: Options, model: type, net: GLSGN | None) -> None:
     asked = {f"val.{key}": val.get(key) for key in ("tile", "tile_overlap", "strength")}
-    asked["network_g.long_side"] = getattr(net, "long_side", None)
+    asked |= {f"network_g.{key}": getattr(net, key, None) for key in ("long_side", "coarse_side")}
     keys = [key for key, value in asked.items() if value is not None]
     if keys and not issubclass(model, TiledSRModel):
         raise InputError(

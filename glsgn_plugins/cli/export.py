@@ -55,4 +55,9 @@ def run(args: argparse.Namespace) -> int:
             f"{args.output}: runs on pictures at their full size, where glsgn restore has a copy "
             f"of {net.long_side} pixels restored, which these weights do better by"
         )
+    if net.coarse_side is not None:
+        print(
+            f"{args.output}: is one forward, where glsgn restore has a copy of pictures beyond "
+            f"{net.coarse_side} pixels restored as well, which these weights do better by"
+        )
     return 0

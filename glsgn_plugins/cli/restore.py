@@ -98,7 +98,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         type=int,
         metavar="PIXELS",
         help="restore a copy that long and carry its change up, as against haze; 0 for the "
-        "photograph itself (default: what the weights say)",
+        "photograph alone (default: what the weights say)",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
     parser.add_argument(

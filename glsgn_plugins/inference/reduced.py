@@ -77,11 +77,7 @@ def restore_reduced(
     Raises:
         InputError: ``run`` changes the size.
     """
-    # A plane at a time: at 16K a copy of all in floating point has more than a gigabyte.
-    planes = [
-        F.adaptive_avg_pool2d(as_float(image[:, c : c + 1]), size) for c in range(image.shape[1])
-    ]
-    copy = torch.cat(planes, dim=1)
+    copy = reduced_copy(image, size)
     restored = run(copy)
     if restored.shape != copy.shape:
         raise InputError(
@@ -91,11 +87,24 @@ def restore_reduced(
     gain, offset = _fitted(copy, restored)
     height, width = image.shape[2:]
     result = torch.empty(image.shape, dtype=torch.float32, device=image.device)
-    for top in range(0, height, ROWS):
-        rows = slice(top, min(top + ROWS, height))
-        of, to = (_enlarged(values, rows, height, width) for values in (gain, offset))
+    for rows in change_strips(height):
+        of, to = (enlarged(values, rows, height, width) for values in (gain, offset))
         result[:, :, rows] = as_float(image[:, :, rows]) * of + to
     return result
+
+
+def reduced_copy(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Means over what each pixel of the copy shows, float32."""
+    # A plane at a time: at 16K a copy of all in floating point has more than a gigabyte.
+    planes = [
+        F.adaptive_avg_pool2d(as_float(image[:, c : c + 1]), size) for c in range(image.shape[1])
+    ]
+    return torch.cat(planes, dim=1)
+
+
+def change_strips(height: int) -> list[slice]:
+    """The rows of a picture, :data:`ROWS` at a time."""
+    return [slice(top, min(top + ROWS, height)) for top in range(0, height, ROWS)]
 
 
 def _mean(values: Tensor) -> Tensor:
@@ -112,7 +121,7 @@ def _fitted(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return _mean(gain), _mean(mean_y - gain * mean_x)
 
 
-def _enlarged(values: Tensor, rows: slice, height: int, width: int) -> Tensor:
+def enlarged(values: Tensor, rows: slice, height: int, width: int) -> Tensor:
     """Those rows of ``values`` enlarged to ``height`` x ``width``, bilinear."""
     last = values.shape[2] - 1
     at = torch.arange(rows.start, rows.stop, dtype=torch.float64, device=values.device)

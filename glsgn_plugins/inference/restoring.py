@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.errors import InputError, is_whole, unknown_name
+from glsgn_plugins.inference.coarse import restore_by_coarse
 from glsgn_plugins.inference.memory import bytes_per_pixel, free_memory
 from glsgn_plugins.inference.reduced import check_long_side, reduced_size, restore_reduced
 from glsgn_plugins.inference.steps import NotFollowedError
@@ -246,8 +247,9 @@ def restore(
             are for networks that keep sizes.
         long_side: Restore a copy scaled down to that many pixels on its long side, and carry its
             change up to the images: for haze, whose removal is a smooth gain and offset. 0 for the
-            images themselves; by default what the network says
-            (:attr:`~glsgn_plugins.archs.glsgn.GLSGN.long_side`), as the haze weights do.
+            images alone, without any copy. By default what the network says: its ``long_side``, as
+            the haze weights have it; or its ``coarse_side``, as those of rain: then the images are
+            restored, and so is a copy of that size, from which what is coarse is taken.
         overlap: Pixels that tiles share; an eighth of ``tile`` unless given. Not for GLSGN.
         amp: ``"bf16"`` or ``"fp16"``: autocast.
         memory: Bytes that streaming is to make do with on the device, beside network and images; by
@@ -293,15 +295,27 @@ def restore(
         progress(1.0)
         return as_float(image).clone()
     glsgn = _glsgn(net)
+    coarse_side = None
     if long_side is None and glsgn is not None:
         long_side = glsgn.long_side
+        coarse_side = None if long_side else glsgn.coarse_side
+    size = (image.shape[2], image.shape[3])
+    side = long_side or coarse_side
+    copy = reduced_size(*size, side) if side else size
 
-    def run(these: Tensor) -> Tensor:
+    def run(
+        these: Tensor,
+        progress: Callable[[float], None] = progress,
+        say: Callable[[str], None] = say,
+    ) -> Tensor:
         return _restore(net, these, tile, overlap, amp, memory, steady, progress, say)
 
-    size = (image.shape[2], image.shape[3])
-    reduced = reduced_size(*size, long_side) if long_side else size
-    restored = run(image) if reduced == size else restore_reduced(image, reduced, run)
+    if copy == size:
+        restored = run(image)
+    elif coarse_side:
+        restored = restore_by_coarse(image, copy, run, progress, say)
+    else:
+        restored = restore_reduced(image, copy, run)
     return blend(image, restored, strength, mask, keep_colour)
 
 

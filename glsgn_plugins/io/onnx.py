@@ -33,7 +33,8 @@ def export(net: GLSGN, path: Path, size: tuple[int, int] | None = None) -> float
     """Write a network as ONNX with a dynamic batch: input ``lq``, output ``restored``.
 
     Padding and cropping are part of what is written, so that any size from 32x32 up goes in.
-    It is the forward alone: ``long_side`` isn't part of it, and pictures go in at full size.
+    It is the forward alone: ``long_side`` and ``coarse_side`` aren't part of it, and pictures go in
+    at full size.
 
     Args:
         net: In eval mode, on the CPU.

@@ -119,11 +119,12 @@ def unlike(
             f"{place} has {padded}: what lies near an image's border will differ until some "
             "training has corrected it"
         )
-    side = record.get("long_side")
-    if side is not None and side != net.long_side:
-        said.append(
-            f"{source}: to be restored with long_side: {side}, but {place}.long_side is "
-            f"{net.long_side}, by which images are restored, and which is saved; set it to {side} "
-            "unless that is meant"
-        )
+    for name in ("long_side", "coarse_side"):
+        side, own = record.get(name), net.options[name]
+        if side is not None and side != own:
+            said.append(
+                f"{source}: to be restored with {name}: {side}, but {place}.{name} is {own}, by "
+                f"which images are restored, and which is saved; set it to {side} unless that is "
+                "meant"
+            )
     return said

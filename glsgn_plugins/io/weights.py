@@ -102,7 +102,7 @@ def _recorded(
         LOGGER.warning(
             "%s: no record of its network, which is taken for one whose convolutions are padded "
             "with zeros (weights of before 0.2 repeat borders, padding_mode: replicate) and that "
-            "restores images at their own size (long_side: None)",
+            "restores images as they are (long_side: None, coarse_side: None)",
             source,
         )
     return options
@@ -219,7 +219,8 @@ def options_of(
         source: For the message.
         record: What :func:`record_in` found. Without it they are read off the weights, as far as
             these show them: ``grids``, whether patch statistics were pooled, how borders are
-            padded and ``long_side`` leave no trace. The last two matter once a network is trained.
+            padded, ``long_side`` and ``coarse_side`` leave no trace. The last three matter once a
+            network is trained.
 
     Returns:
         Options of :class:`~glsgn_plugins.archs.glsgn.GLSGN`.

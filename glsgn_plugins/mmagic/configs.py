@@ -133,15 +133,16 @@ def _check_preprocessor(place: str, dataset: Any, model: Any) -> None:
 
 
 def _check_restoring(model: Any) -> None:
-    """``long_side`` is what our models test by; MMagic's run the generator on whole images."""
+    """Copies are what our models test by; MMagic's run the generator on whole images."""
     generator = model.get("generator") if isinstance(model, Mapping) else None
-    if not isinstance(generator, Mapping) or generator.get("long_side") is None:
+    if not isinstance(generator, Mapping) or generator.get("type") not in ("GLSGN", GLSGN):
         return
-    if generator.get("type") not in ("GLSGN", GLSGN):
+    asked = [key for key in ("long_side", "coarse_side") if generator.get(key) is not None]
+    if not asked:
         return
     if not _derives(model, mmagic.MODELS, TiledEditModel):
         raise InputError(
-            f"model.generator.long_side: {model['type']} tests whole images alone; use "
+            f"model.generator.{asked[0]}: {model['type']} tests whole images alone; use "
             "type='TiledEditModel', which trains as BaseEditModel does"
         )
 

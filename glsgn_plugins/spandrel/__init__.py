@@ -34,7 +34,8 @@ class GLSGNArch(Architecture[GLSGN]):
     def load(self, state_dict: StateDict) -> ImageModelDescriptor[GLSGN]:
         """The network with these weights, and what it can do.
 
-        Calling what comes back is one forward; ``restore`` of its ``model`` heeds ``long_side``.
+        Calling what comes back is one forward; ``restore`` of its ``model`` heeds ``long_side``
+        and ``coarse_side``.
         """
         state_dict = _of_network(state_dict)
         net = glsgn_from(state_dict, "the state dict")

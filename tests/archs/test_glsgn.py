@@ -428,6 +428,8 @@ def test_overfits_a_rainy_crop(rainy_pair):
         ({"long_side": 0}, "long_side: .* got 0"),
         ({"long_side": True}, "long_side: .* got True"),
         ({"long_side": "448"}, "long_side: .* got '448'"),
+        ({"coarse_side": 31}, "coarse_side: expected a number of pixels, 32 or more, or None"),
+        ({"coarse_side": 64, "long_side": 64}, "coarse_side: a copy stands for the image already"),
     ],
 )
 def test_impossible_options_are_named(options, message):
@@ -471,6 +473,10 @@ def test_the_size_to_restore_at_may_be_set():
     assert net.long_side is None
     with pytest.raises(InputError, match="GLSGN long_side: expected a number of pixels"):
         net.long_side = 3
+    net.coarse_side = 320
+    assert net.coarse_side == net.options["coarse_side"] == 320
+    with pytest.raises(InputError, match="GLSGN coarse_side: expected a number of pixels"):
+        net.coarse_side = 3
 
 
 def test_weights_of_a_network_that_restores_in_another_way_say_so():
@@ -487,3 +493,5 @@ def test_weights_of_a_network_that_restores_in_another_way_say_so():
         warnings.simplefilter("error")
         GLSGN(**options, long_side=320, padding_mode="replicate").load_state_dict(state)
         GLSGN(**options).load_state_dict(dict(state))  # which knows nothing of its network
+    with pytest.warns(UserWarning, match="GLSGN coarse_side: None, but these weights are of"):
+        GLSGN(**options).load_state_dict(GLSGN(**options, coarse_side=64).state_dict())

@@ -70,6 +70,11 @@ OPTION_ERRORS = {
         "network_g.long_side: SRModel",
         "model_type: TiledSRModel",
     ),
+    "stock model's coarse side": (
+        lambda opt: (stock_model(opt), opt["network_g"].update(coarse_side=64)),
+        "network_g.coarse_side: SRModel",
+        "model_type: TiledSRModel",
+    ),
     "long side": (set_in("network_g", "long_side", value=7), "GLSGN long_side:", "got 7"),
     "model key": (set_in("train", "grad_clipp", value=1), "train.grad_clipp", "'grad_clip'"),
     "loss key": (

@@ -33,6 +33,10 @@ NETWORKS = {
         lambda: trained_like(GLSGN(**TINY, long_side=48)),
         {"type": "GLSGN", **TINY, "long_side": 48},
     ),
+    "coarse": (
+        lambda: trained_like(GLSGN(**TINY, coarse_side=48)),
+        {"type": "GLSGN", **TINY, "coarse_side": 48},
+    ),
     # BasicSR's own: at scale 1 a chain of convolutions that sees five pixels around each.
     "EDSR": (stock, STOCK),
 }
@@ -88,12 +92,14 @@ def test_scores_in_pieces_are_those_of_the_whole(tested, network, tile, says):
         assert np.abs(image.astype(int) - expected[name]).max() <= 1
 
 
-def test_scores_and_images_are_restores_at_the_networks_long_side(project, tested):
+@pytest.mark.parametrize(("network", "side"), [("reduced", "long_side"), ("coarse", "coarse_side")])
+def test_scores_and_images_are_restores_with_the_networks_copy(network, side, project, tested):
     """And options that don't name it are kept to, with a warning."""
     file = project / "experiments/tiny/models/net_g_latest.pth"
-    found = {name: tested(name, "TiledSRModel") for name in ("reduced", "GLSGN")}
+    found = {name: tested(name, "TiledSRModel") for name in (network, "GLSGN")}
     net = read_glsgn(file)
-    for name, long_side in (("reduced", 48), ("GLSGN", 0)):
+    assert net.options[side] == 48
+    for name, long_side in ((network, None), ("GLSGN", 0)):
         score, images, log = found[name]
         scores = []
         for stem, image in images.items():
@@ -103,7 +109,7 @@ def test_scores_and_images_are_restores_at_the_networks_long_side(project, teste
             scores.append(psnr(tensor(expected), tensor(gt)))
         assert len(scores) == 4
         assert score == pytest.approx(np.mean(scores), abs=0.01)
-        warned = "long_side: 48, but network_g.long_side is None" in log
+        warned = f"{side}: 48, but network_g.{side} is None" in log
         assert warned == (name == "GLSGN")
 
 

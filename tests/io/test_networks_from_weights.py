@@ -32,8 +32,9 @@ OPTIONS = [
     {"patch_norm": "per_patch"},
     {"grids": ((4, 4), (2, 2), (2, 1))},
     {"long_side": 48},
+    {"coarse_side": 48},
 ]
-UNSEEN = ("padding_mode", "patch_norm", "grids", "long_side")
+UNSEEN = ("padding_mode", "patch_norm", "grids", "long_side", "coarse_side")
 """What no shape shows: it travels in the record alone."""
 
 
@@ -281,18 +282,19 @@ def test_a_network_that_pads_otherwise_is_told_of(first_weights, tmp_path):
     assert "trained with padding_mode: replicate, but the network of network_g has zeros" in line
 
 
-def test_a_network_that_is_restored_otherwise_is_told_of():
+@pytest.mark.parametrize("name", ["long_side", "coarse_side"])
+def test_a_network_that_is_restored_otherwise_is_told_of(name):
     net = GLSGN(**TINY)
     for said, own, lines in ((448, None, 1), (448, 512, 1), (448, 448, 0), (None, 448, 0)):
-        net.options["long_side"] = own
-        found = unlike(net.state_dict(), {"long_side": said}, net, "these", "network_g")
+        net.options[name] = own
+        found = unlike(net.state_dict(), {name: said}, net, "these", "network_g")
         assert len(found) == lines
-        assert all(f"long_side: 448, but network_g.long_side is {own}" in line for line in found)
+        assert all(f"{name}: 448, but network_g.{name} is {own}" in line for line in found)
 
 
 def test_records_of_before_load_and_ask_for_nothing(tmp_path, caplog):
     net = GLSGN(**TINY)
-    record = {key: value for key, value in net.options.items() if key != "long_side"}
+    record = {key: value for key, value in net.options.items() if "side" not in key}
     record["gain"] = False  # an option once, which nothing shipped had on
     for name in ("old.safetensors", "old.pth"):
         write_weights(net.state_dict(), tmp_path / name, options=record)

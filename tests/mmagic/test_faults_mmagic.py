@@ -250,12 +250,13 @@ def test_values_of_a_config_that_can_not_be_are_named(path, value, said):
     assert said in str(caught.value)
 
 
-def test_models_that_test_whole_images_alone_are_named():
+@pytest.mark.parametrize("side", ["long_side", "coarse_side"])
+def test_models_that_test_whole_images_alone_are_named(side):
     cfg = tiny()
-    cfg["model"]["generator"]["long_side"] = 64
+    cfg["model"]["generator"][side] = 64
     check(cfg)
     cfg["model"]["type"] = "BaseEditModel"
-    with pytest.raises(InputError, match=r"model\.generator\.long_side: BaseEditModel tests whole"):
+    with pytest.raises(InputError, match=rf"model\.generator\.{side}: BaseEditModel tests whole"):
         check(cfg)
 
 

@@ -586,10 +586,11 @@ class Said(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def test_tests_are_restores_at_the_generators_long_side(tmp_path):
+@pytest.mark.parametrize("side", ["long_side", "coarse_side"])
+def test_tests_are_restores_with_the_generators_copy(side, tmp_path):
     """And configs that don't name it are kept to, with a warning."""
     cfg, image, said = tiny()["model"], torch.rand(1, 3, 80, 96), Said()
-    net = trained_like(GLSGN(cfg["generator"]["widths"], long_side=48)).eval()
+    net = trained_like(GLSGN(cfg["generator"]["widths"], **{side: 48})).eval()
     write_weights(net.state_dict(), tmp_path / "ours.safetensors")
     torch.save({"state_dict": of_generator(net.state_dict())}, tmp_path / "no record.pth")
     MMLogger.get_current_instance().addHandler(said)
@@ -599,12 +600,12 @@ def test_tests_are_restores_at_the_generators_long_side(tmp_path):
             ("ours.safetensors", None, True),
             ("no record.pth", 48, False),
         ):
-            generator = {**cfg["generator"], "long_side": own}
+            generator = {**cfg["generator"], side: own}
             model = MODELS.build({**cfg, "generator": generator}).eval()
             load_checkpoint(model, str(tmp_path / name), logger="current")
             found = model.forward_tensor(image)
-            assert torch.equal(found, restore(net, image, "whole", long_side=own or 0))
-            lines = [line for line in said.lines if "long_side" in line]
+            assert torch.equal(found, restore(net, image, "whole", long_side=None if own else 0))
+            lines = [line for line in said.lines if side in line]
             assert bool(lines) == warned, lines
             said.lines.clear()
     finally:

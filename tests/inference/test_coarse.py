@@ -1,0 +1,100 @@
+"""``coarse_side``: what is coarse comes from a copy, what is fine from the image."""
+
+import pytest
+import torch
+from networks import TINY, trained_like
+from torch import nn
+
+from glsgn_plugins import GLSGN, restore
+from glsgn_plugins.inference.coarse import restore_by_coarse
+
+
+@pytest.fixture
+def net():
+    return trained_like(GLSGN(**TINY, coarse_side=64)).eval()
+
+
+def image_of(height, width):
+    rng = torch.Generator().manual_seed(0)
+    return torch.rand(2, 3, height, width, generator=rng)
+
+
+def nothing(_):
+    pass
+
+
+def test_blotches_go_and_detail_stays():
+    """The image comes back with a blotch and a fine pattern, the copy darker and blurred."""
+    image = image_of(1, 1).expand(2, 3, 360, 480)
+    fine = torch.ones(360, 480)
+    fine[:, ::2] = -1
+    blotch = torch.zeros(360, 480)
+    blotch[:, 240:] = 0.3
+
+    def run(these, *_):
+        if these.shape[2:] == image.shape[2:]:
+            return these + 0.05 * fine + blotch
+        assert these.shape[2:] == (90, 120)
+        return these - 0.2
+
+    restored = restore_by_coarse(image, (90, 120), run, nothing, nothing)
+    torch.testing.assert_close(
+        restored[..., :220], (image + 0.05 * fine - 0.2)[..., :220], atol=1e-4, rtol=0
+    )
+    # Around an edge what is taken is a little wider than the edge.
+    torch.testing.assert_close(
+        restored[..., 260:], (image + 0.05 * fine - 0.2)[..., 260:], atol=1e-4, rtol=0
+    )
+
+
+def test_the_networks_own_size_is_the_default_and_0_the_image_alone(net):
+    image = image_of(90, 120)
+    whole = net(image).detach()
+    restored = restore(net, image)
+    torch.testing.assert_close(restore(net, image, "whole", long_side=0), whole)
+    assert not torch.allclose(restored, whole, atol=1e-4)
+    assert torch.equal(restore(nn.DataParallel(net), image), restored)
+    torch.testing.assert_close(restore(net, image, "whole"), restored)
+    # A copy alone, where it is asked for.
+    plain = trained_like(GLSGN(**TINY)).eval()
+    plain.load_state_dict(dict(net.state_dict()))
+    assert torch.equal(restore(net, image, long_side=48), restore(plain, image, long_side=48))
+
+
+def test_means_of_what_comes_out_are_the_copys(net):
+    image = image_of(192, 192)
+    image[..., :96] *= 0.3
+    copy = torch.nn.functional.avg_pool2d(image, 3)
+    means = torch.nn.functional.avg_pool2d(restore(net, image), 24)
+    of_copy = torch.nn.functional.avg_pool2d(net(copy).detach(), 8)
+    of_image = torch.nn.functional.avg_pool2d(net(image).detach(), 24)
+    assert (means - of_copy).abs().mean() < 0.5 * (of_image - of_copy).abs().mean()
+
+
+@pytest.mark.parametrize("size", [(60, 64), (64, 33)])
+def test_what_is_no_longer_than_that_is_restored_alone(net, size):
+    image = image_of(*size)
+    assert torch.equal(restore(net, image), restore(net, image, long_side=0))
+
+
+def test_strength_mask_and_8_bits_go_with_it(net):
+    eight = (image_of(100, 160) * 255).byte()
+    image = eight / 255
+    whole = restore(net, eight)
+    torch.testing.assert_close(whole, restore(net, image))
+    mask = torch.zeros(100, 160)
+    mask[:50] = 1
+    half = restore(net, image, strength=0.5, mask=mask)
+    torch.testing.assert_close(half[:, :, :50], (image + (whole - image) / 2)[:, :, :50])
+    assert torch.equal(half[:, :, 50:], image[:, :, 50:])
+
+
+def test_it_is_told_of_as_one_restoration(net):
+    shares, said = [], []
+    restore(net, image_of(200, 300), "stream", progress=shares.append, say=said.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert len(shares) > len(set(shares)) / 2 > 2
+    (line,) = said
+    assert line.startswith("200x300: streamed")
+    assert line.endswith("what is coarse, by a copy of 43x64")
