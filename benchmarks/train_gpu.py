@@ -62,7 +62,7 @@ EVEN = {
 """The haze of SOTS."""
 SIDES = {"rain": 256, "haze": 256, "reflection": 320}
 """Of the crops, in pixels."""
-SCENES = {"rain": 0.15, "haze": 0.8, "reflection": 0.45}
+SCENES = {"rain": 0.25, "haze": 0.8, "reflection": 0.45}
 """Share of the crops that are whole photographs scaled down."""
 PRESETS = ("real", "plain")
 """In which the test photographs are judged."""
@@ -127,14 +127,16 @@ PARTS: dict[str, list[Part]] = {
         (2, "exposed", _DOWNPOUR),
         (1, "bright", _DOWNPOUR),
         (1, "contrast", _DOWNPOUR),
-        (1, "train", _DOWNPOUR),
+        (2, "train", _DOWNPOUR),
         (1, "exposed", _STREAKS),
         (1, "train", _STREAKS),
         (1, "dim", _MIST),
         (1, "contrast", _MIST),
         (1, "train", _MIST),
+        (1, "bright", _MIST),
         (1, "dim", _VEIL),
         (1, "contrast", _VEIL),
+        (1, "train", _VEIL),
         (1, "exposed", _REAL_RAIN),
         (3, "train", _REAL_RAIN),
         (4, "train", {"preset": "plain"}),

@@ -145,7 +145,7 @@ class GLSGN(nn.Module):
         check_side("coarse_side", coarse_side, MIN_SIZE)
         if long_side and coarse_side:
             raise InputError(
-                "GLSGN coarse_side: a copy stands for the image already; drop long_side"
+                "GLSGN coarse_side: with long_side a copy stands for the image already; drop one"
             )
         self.options: dict[str, Any] = {
             "widths": list(widths),

@@ -65,6 +65,18 @@ def test_unseen_photographs_gain_what_shipping_asks_for(task, preset):
     assert np.mean(gains) > MARGINS[task], gains
 
 
+def test_rain_in_a_large_photograph_gains_by_the_copy_beside_it():
+    """Streaks that are wider than any in training stay where the photograph is restored alone."""
+    net = load_pretrained("rain")
+    assert net.coarse_side == 1280
+    clean = cv2.resize(
+        read_image(photo("astronaut.png")), (2048, 2048), interpolation=cv2.INTER_CUBIC
+    )
+    lq = Rain().sample(np.random.default_rng(1)).apply(clean)
+    alone, beside = (restore_array(net, lq, long_side=side) for side in (0, None))
+    assert psnr(batch(beside), batch(clean)) > psnr(batch(alone), batch(clean)) + 2
+
+
 @pytest.mark.parametrize("task", pretrained.shipped_tasks())
 def test_clean_photographs_stay_what_they_are_as_far_as_the_card_says(task):
     net = load_pretrained(task)
