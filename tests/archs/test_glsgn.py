@@ -429,7 +429,10 @@ def test_overfits_a_rainy_crop(rainy_pair):
         ({"long_side": True}, "long_side: .* got True"),
         ({"long_side": "448"}, "long_side: .* got '448'"),
         ({"coarse_side": 31}, "coarse_side: expected a number of pixels, 32 or more, or None"),
-        ({"coarse_side": 64, "long_side": 64}, "coarse_side: a copy stands for the image already"),
+        (
+            {"coarse_side": 64, "long_side": 64},
+            "coarse_side: with long_side a copy stands for the image already; drop one",
+        ),
     ],
 )
 def test_impossible_options_are_named(options, message):
