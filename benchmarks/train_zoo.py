@@ -265,7 +265,9 @@ def options(stage: Stage, network: str, args: argparse.Namespace, steps: int) ->
     train = opt["train"]
     if network == "glsgn_s":
         opt["network_g"] = dict(GLSGN_S)
-        opt["network_g"].update([COPIES[stage.name]] if stage.name in COPIES else [])
+        if stage.name in COPIES:
+            side, pixels = COPIES[stage.name]
+            opt["network_g"][side] = pixels
     else:
         opt["network_g"] = {"type": "Peer", "peer": network}
         train["pixel_opt"] = {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"}

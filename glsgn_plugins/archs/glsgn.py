@@ -42,6 +42,8 @@ PAPER_GRIDS: tuple[Grid, ...] = ((4, 4), (2, 2), (2, 1))
 PADDING_MODES = ("zeros", "replicate")
 PATCH_NORMS = ("pooled", "per_patch", "none")
 FUSIONS = ("laplacian", "sum")
+SIDES = ("long_side", "coarse_side")
+"""Options that say at which size a copy of an image is restored, in its place or beside it."""
 MIN_SIZE = 32
 
 RECORD = "glsgn"
@@ -224,7 +226,7 @@ class GLSGN(nn.Module):
             told = dict(json.loads(metadata[RECORD]))
         except (KeyError, TypeError, ValueError):
             told = {}  # none, or a damaged one, which reading the file says
-        for name in ("padding_mode", "long_side", "coarse_side"):
+        for name in ("padding_mode", *SIDES):
             own = self.options[name]
             if name in told and told[name] != own:
                 warnings.warn(

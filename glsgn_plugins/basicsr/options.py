@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
-from glsgn_plugins.archs.glsgn import GLSGN
+from glsgn_plugins.archs.glsgn import GLSGN, SIDES
 from glsgn_plugins.basicsr.dataset_checks import check_batches, check_dataset, check_truth
 from glsgn_plugins.basicsr.model import GLSGNModel
 from glsgn_plugins.basicsr.option_files import Options, check_exists, read_options
@@ -157,7 +157,7 @@ def _check_phases(datasets: Options, train: bool) -> None:
 
 def _check_restoring(val: Options, model: type, net: GLSGN | None) -> None:
     asked = {f"val.{key}": val.get(key) for key in ("tile", "tile_overlap", "strength")}
-    asked |= {f"network_g.{key}": getattr(net, key, None) for key in ("long_side", "coarse_side")}
+    asked |= {f"network_g.{key}": getattr(net, key, None) for key in SIDES}
     keys = [key for key, value in asked.items() if value is not None]
     if keys and not issubclass(model, TiledSRModel):
         raise InputError(

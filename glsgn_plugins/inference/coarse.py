@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glsgn_plugins.inference.reduced import change_strips, enlarged, reduced_copy
+from glsgn_plugins.inference.reduced import enlarged, reduced_copy, strips
+from glsgn_plugins.inference.stream import Progress
 
 CELL = 3
 """Side of the squares of the copy's pixels whose means come from the copy.
@@ -23,7 +24,6 @@ Measured at 3840x2160 with copies of 1280 pixels (docs/training.md): in the pres
 0.2 dB and 8 half a decibel; what is finer than a copy's pixel it doesn't know.
 """
 
-Tell = Callable[[float], None]
 Say = Callable[[str], None]
 
 
@@ -31,8 +31,8 @@ Say = Callable[[str], None]
 def restore_by_coarse(
     image: Tensor,
     size: tuple[int, int],
-    run: Callable[[Tensor, Tell, Say], Tensor],
-    progress: Tell,
+    run: Callable[[Tensor, Progress, Say], Tensor],
+    progress: Progress,
     say: Say,
 ) -> Tensor:
     """What a network makes of images, with the means over small squares that it gives in a copy.
@@ -61,6 +61,6 @@ def restore_by_coarse(
     )
     cells = (max(1, round(size[0] / CELL)), max(1, round(size[1] / CELL)))
     change = F.adaptive_avg_pool2d(copy - reduced_copy(restored, size), cells)
-    for rows in change_strips(height):
+    for rows in strips(height):
         restored[:, :, rows] += enlarged(change, rows, height, width)
     return restored

@@ -87,7 +87,7 @@ def restore_reduced(
     gain, offset = _fitted(copy, restored)
     height, width = image.shape[2:]
     result = torch.empty(image.shape, dtype=torch.float32, device=image.device)
-    for rows in change_strips(height):
+    for rows in strips(height):
         of, to = (enlarged(values, rows, height, width) for values in (gain, offset))
         result[:, :, rows] = as_float(image[:, :, rows]) * of + to
     return result
@@ -102,7 +102,7 @@ def reduced_copy(image: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.cat(planes, dim=1)
 
 
-def change_strips(height: int) -> list[slice]:
+def strips(height: int) -> list[slice]:
     """The rows of a picture, :data:`ROWS` at a time."""
     return [slice(top, min(top + ROWS, height)) for top in range(0, height, ROWS)]
 

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from glsgn_plugins.archs.glsgn import GLSGN, RECORD
+from glsgn_plugins.archs.glsgn import GLSGN, RECORD, SIDES
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.pretrained import FOLDER
 
@@ -119,7 +119,7 @@ def unlike(
             f"{place} has {padded}: what lies near an image's border will differ until some "
             "training has corrected it"
         )
-    for name in ("long_side", "coarse_side"):
+    for name in SIDES:
         side, own = record.get(name), net.options[name]
         if side is not None and side != own:
             said.append(

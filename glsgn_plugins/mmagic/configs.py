@@ -10,7 +10,7 @@ from mmagic import registry as mmagic
 from mmengine import registry as engine
 from torch.utils.data import DataLoader
 
-from glsgn_plugins.archs.glsgn import GLSGN
+from glsgn_plugins.archs.glsgn import GLSGN, SIDES
 from glsgn_plugins.data.datasets import check_whole
 from glsgn_plugins.errors import InputError, lacks_type, nearest, unknown_name, wrong_type
 from glsgn_plugins.mmagic.datasets import OWN_KEYS, FromConfig
@@ -137,7 +137,7 @@ def _check_restoring(model: Any) -> None:
     generator = model.get("generator") if isinstance(model, Mapping) else None
     if not isinstance(generator, Mapping) or generator.get("type") not in ("GLSGN", GLSGN):
         return
-    asked = [key for key in ("long_side", "coarse_side") if generator.get(key) is not None]
+    asked = [key for key in SIDES if generator.get(key) is not None]
     if not asked:
         return
     if not _derives(model, mmagic.MODELS, TiledEditModel):
