@@ -79,7 +79,7 @@ RENAMED_WITHIN = {
         "write_whole": "io.atomic.atomic_write",
         "written_whole": "io.atomic.atomic_write_into",
     },
-    "io.exif": {"Form": "io.exif.TiffLayout"},
+    "io.exif": {"Form": "io.tiff.TiffLayout"},
     "io.files": {"same_form": "io.files.nfc_name"},
 }
 """By the new module that an old one leads to: what had another name in the old one."""

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from glsgn_plugins.errors import InputError
 from glsgn_plugins.io.damage import CutShort, Damaged, named_errors
 from glsgn_plugins.io.kinds import described
-from glsgn_plugins.io.tiff import directories, exif_orientation
+from glsgn_plugins.io.tiff import ORIENTATION, directories, exif_orientation
 
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
@@ -397,7 +397,7 @@ PLAIN_PACKING = (1, 5, 8, 32773, 32946)
 
 
 def _tiff(file: BinaryIO, size: int) -> Header:
-    pages = list(directories(file, size))
+    pages = list(directories(file))
     if not pages:
         raise ValueError("a TIFF without a picture")
     # Bit 0 of NewSubfileType, or 2 of the older field: a smaller copy; bit 2: a mask.
@@ -425,7 +425,7 @@ def _tiff(file: BinaryIO, size: int) -> Header:
     if len(set(bits)) > 1:
         raise ValueError(f"channels of {', '.join(map(str, bits))} bits")
     planes = page.number(284, 1) == 2 and samples > 1
-    orientation = page.number(274, 1)
+    orientation = page.number(ORIENTATION, 1)
     return Header(
         "TIFF",
         height,
@@ -441,6 +441,6 @@ def _tiff(file: BinaryIO, size: int) -> Header:
         and bits[0] in (8, 16)
         and page.number(259, 1) in PLAIN_PACKING,
         left_out="smaller copies of the picture" if any(smaller) else "",
-        turned_at=page.places[274] + (12 if page.big else 8) if 274 in page.places else 0,
-        order=page.order,
+        turned_at=page.value_at(ORIENTATION),
+        order=page.layout.order,
     )
