@@ -3,6 +3,7 @@
 #   eight GPUs:   mim train mmagic mmagic_configs/glsgn_dereflection.py --gpus 8 --launcher pytorch
 #   go on:        the same with --resume
 #   test:         mim test mmagic mmagic_configs/glsgn_dereflection.py --checkpoint FILE
+#   fine-tune:    load_from = "glsgn://reflection": shipped weights: of glsgn_s, long_side=640
 # Memory and time on a GPU: not measured yet; benchmarks/side_by_side.py measures both.
 _base_ = [
     "_base_/runtime.py",
@@ -11,6 +12,8 @@ _base_ = [
     "_base_/schedule_200k.py",
 ]
 
+# 640 with glsgn://reflection: a copy of that size is restored, and its change carried up.
+model = dict(generator=dict(long_side=None))
 experiment_name = "glsgn-b_4xb512-lr5e-4-200k_uhd4k-rr"
 work_dir = f"./work_dirs/{experiment_name}"
 

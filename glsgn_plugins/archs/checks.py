@@ -28,6 +28,15 @@ def check_side(name: str, pixels: object, smallest: int) -> None:
         )
 
 
+def check_one_copy(long_side: int | None, coarse_side: int | None) -> None:
+    """At most one of both kinds of copies."""
+    if long_side and coarse_side:
+        raise InputError(
+            f"GLSGN coarse_side: {coarse_side}, but with long_side {long_side} a copy stands for "
+            "the image already; set one of both to None"
+        )
+
+
 def check_grids(grids: Sequence[Sequence[int]] | None) -> tuple[Grid, ...]:
     """Three grids, each divided by the next; none are three of one patch."""
     if grids is None:

@@ -28,7 +28,7 @@ from glsgn_plugins.archs.blocks import (
     keep_averages,
     shrink,
 )
-from glsgn_plugins.archs.checks import check_counts, check_grids, check_side
+from glsgn_plugins.archs.checks import check_counts, check_grids, check_one_copy, check_side
 from glsgn_plugins.archs.fusion import LaplacianFusion, SumFusion
 from glsgn_plugins.archs.patches import WHOLE, Grid
 from glsgn_plugins.errors import InputError, unknown_name, wrong_type
@@ -145,10 +145,7 @@ class GLSGN(nn.Module):
             raise unknown_name("GLSGN padding_mode", padding_mode, PADDING_MODES)
         check_side("long_side", long_side, MIN_SIZE)
         check_side("coarse_side", coarse_side, MIN_SIZE)
-        if long_side and coarse_side:
-            raise InputError(
-                "GLSGN coarse_side: with long_side a copy stands for the image already; drop one"
-            )
+        check_one_copy(long_side, coarse_side)
         self.options: dict[str, Any] = {
             "widths": list(widths),
             "blocks": list(blocks),
@@ -207,6 +204,7 @@ class GLSGN(nn.Module):
     @long_side.setter
     def long_side(self, pixels: int | None) -> None:
         check_side("long_side", pixels, MIN_SIZE)
+        check_one_copy(pixels, self.coarse_side)
         self.options["long_side"] = pixels
 
     @property
@@ -216,6 +214,7 @@ class GLSGN(nn.Module):
     @coarse_side.setter
     def coarse_side(self, pixels: int | None) -> None:
         check_side("coarse_side", pixels, MIN_SIZE)
+        check_one_copy(self.long_side, pixels)
         self.options["coarse_side"] = pixels
 
     def _load_from_state_dict(

@@ -19,7 +19,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "it against onnxruntime.",
     )
     parser.add_argument("output", type=Path, metavar="OUT.onnx", help="for darktable: a folder")
-    parser.add_argument("--weights", required=True, metavar="FILE", help=".pth or .safetensors")
+    parser.add_argument(
+        "--weights", required=True, metavar="FILE", help=".pth, .safetensors or glsgn://TASK"
+    )
     parser.add_argument(
         *("--size", "-s"),
         nargs=2,

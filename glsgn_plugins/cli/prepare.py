@@ -29,10 +29,18 @@ def add_to(commands: Any) -> None:
         "Exit code 1 where anything is wrong.",
     )
     add_set(parser)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="W")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="W",
+        help="threads (default: one for each core)",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="of sub-images and LMDB")
     parser.add_argument("--sub-images", type=int, metavar="SIZE", help="cut into squares")
-    parser.add_argument("--step", type=int, metavar="PIXELS", help="between them; SIZE / 2")
+    parser.add_argument(
+        "--step", type=int, metavar="PIXELS", help="between them (default: SIZE / 2)"
+    )
     parser.add_argument("--lmdb", action="store_true", help="write lq.lmdb and gt.lmdb")
     add_shard(parser)
     parser.set_defaults(run=run)
@@ -69,6 +77,7 @@ def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: 
     from tqdm import tqdm
 
     from glsgn_plugins.data.checks import inspect_pairs
+    from glsgn_plugins.data.set_records import clean_pairs
     from glsgn_plugins.data.shares import forget_notes, leave_notes, notes_of_all, stamp
     from glsgn_plugins.io.images import EXTENSIONS
 
@@ -76,11 +85,14 @@ def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: 
     print(f"{args.folder}: {len(pairing.pairs)} pairs ({what})")
     if others := left_out(walk(args.folder), EXTENSIONS):
         print(f"  {others}")
+    clean = clean_pairs(args.folder)
+    if meant := sum(pair.lq.name in clean for pair in pairing.pairs):
+        print(f"  {meant} of them are clean on purpose, by the set's metadata.json")
     own = args.shard.take(pairing.pairs)
     notes = args.out or args.folder
     if not args.shard.whole:
         forget_notes(notes, args.shard)
-    looked = inspect_pairs(own, args.workers)
+    looked = inspect_pairs(own, args.workers, clean)
     seen = list(tqdm(looked, desc="Checking", unit="pair", total=len(own)))
     if args.shard.whole:
         return _conclude(args, layout, split, pairing, seen)
@@ -130,9 +142,10 @@ def _conclude(
     ``lines`` are those of sub-images that shards have cut already.
     """
     from glsgn_plugins.data.checks import problems_across_pairs
+    from glsgn_plugins.data.set_records import clean_pairs
 
     problems = [*pairing.problems(), *(line for one in seen for line in one.problems)]
-    problems += problems_across_pairs(seen)
+    problems += problems_across_pairs(seen, clean_pairs(args.folder))
     for problem in problems:
         print(f"  {problem}")
     right = [one for one in seen if not one.problems]

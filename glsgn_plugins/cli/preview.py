@@ -18,8 +18,16 @@ def add_to(commands: Any) -> None:
         description="Input and truth side by side, whole and in a detail at full size.",
     )
     add_set(parser)
-    parser.add_argument("--out", type=Path, default=Path("preview.png"), metavar="FILE.png")
-    parser.add_argument("--pairs", type=int, default=4, metavar="N", help="evenly out of all")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("preview.png"),
+        metavar="FILE.png",
+        help="the sheet (default: preview.png)",
+    )
+    parser.add_argument(
+        "--pairs", type=int, default=4, metavar="N", help="evenly out of all (default: 4)"
+    )
     parser.set_defaults(run=run)
 
 

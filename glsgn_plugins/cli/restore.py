@@ -67,7 +67,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     network.add_argument(
         "--task", metavar="TASK", help=f"with the shipped weights: {', '.join(OPTIONS)}"
     )
-    network.add_argument("--weights", metavar="FILE", help="with your own: .pth or .safetensors")
+    network.add_argument(
+        "--weights", metavar="FILE", help="with your own: .pth or .safetensors (or glsgn://TASK)"
+    )
     parser.add_argument(
         "--tile", default="auto", help=f"{', '.join(MODES)} or pixels of a region (default: auto)"
     )
@@ -315,7 +317,7 @@ def _restore_all(
 ) -> int:
     from tqdm import tqdm
 
-    failed = 0
+    failed, made = 0, 0
     sizes: dict[Path, float] = {}
     with tqdm(unit="MP", bar_format=BAR, disable=None) as bar, _interruptible() as check:
 
@@ -373,10 +375,13 @@ def _restore_all(
                     )
                 if args.compare and (args.overwrite or not _beside(target).exists()):
                     photographs.compare(_beside(target), *done.shown())
+                made += 1
             except InputError as error:
                 failed += 1
                 say(
                     error if str(error).startswith((str(path), str(target))) else f"{path}: {error}"
                 )
             progress(1.0)
+    if made:
+        print(f"{args.output}: {made} restored")
     return 1 if failed else 0

@@ -39,10 +39,18 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--clean", required=True, metavar="DIR", help="clean photographs")
     parser.add_argument("--out", required=True, metavar="DIR", type=Path, help="the set's folder")
-    parser.add_argument("--per-image", type=int, default=1, metavar="N", help="versions of each")
-    parser.add_argument("--seed", type=int, default=0, metavar="S")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, metavar="W", help="processes"
+        "--per-image", type=int, default=1, metavar="N", help="versions of each (default: 1)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of all draws (default: 0)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="W",
+        help="processes (default: one for each core)",
     )
     parser.add_argument(
         "--size",

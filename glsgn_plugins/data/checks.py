@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +81,13 @@ class PairReport:
     digests: tuple[bytes, ...] = ()
 
 
-def inspect_pair(pair: Pair) -> PairReport:
-    """Decode a pair and say what is wrong with it."""
+def inspect_pair(pair: Pair, clean: bool = False) -> PairReport:
+    """Decode a pair and say what is wrong with it.
+
+    Args:
+        pair: Its files.
+        clean: Its truth is the input, and is meant to be.
+    """
     headers, problem = read_headers(pair, None)
     if problem:
         return PairReport(pair, (problem,), None)
@@ -105,7 +110,7 @@ def inspect_pair(pair: Pair) -> PairReport:
             problems.append(
                 f"{pair.lq}: {what} {found[0]}, but {found[1]} in its truth {pair.gt}; convert one"
             )
-    if digests[0] == digests[1]:
+    if digests[0] == digests[1] and not clean:
         problems.append(
             f"{pair.lq}: the same picture as its truth {pair.gt}; find the degraded one"
         )
@@ -119,14 +124,22 @@ def _thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(grey / max(float(np.linalg.norm(grey)), 1e-6), np.float32)
 
 
-def inspect_pairs(pairs: Sequence[Pair], workers: int) -> Iterator[PairReport]:
-    """:func:`inspect_pair` for every pair, in their order."""
+def inspect_pairs(
+    pairs: Sequence[Pair], workers: int, clean: Container[str] = ()
+) -> Iterator[PairReport]:
+    """:func:`inspect_pair` for every pair, in their order; ``clean`` are inputs' names."""
     with ThreadPoolExecutor(workers) as pool:  # decoding leaves Python's lock
-        yield from pool.map(inspect_pair, pairs)
+        yield from pool.map(inspect_pair, pairs, [pair.lq.name in clean for pair in pairs])
 
 
-def problems_across_pairs(seen: Sequence[PairReport]) -> Iterator[str]:
-    """What only shows when pairs are compared: duplicates, and pairs whose files are swapped."""
+def problems_across_pairs(seen: Sequence[PairReport], clean: Container[str] = ()) -> Iterator[str]:
+    """What only shows when pairs are compared: duplicates, and pairs whose files are swapped.
+
+    Args:
+        seen: All pairs of the set.
+        clean: Names of inputs that are their truths, and are meant to be. Several may be of one
+            photograph.
+    """
     whole = [one for one in seen if one.digests]
     # Truths may be equal: there are sets that keep a copy for each of its inputs.
     truths = {one.digests[1]: one.pair.gt for one in whole}
@@ -136,7 +149,7 @@ def problems_across_pairs(seen: Sequence[PairReport]) -> Iterator[str]:
         same = inputs.setdefault(digest, lq_path)
         if same == lq_path and digest != one.digests[1]:
             same = truths.get(digest, lq_path)
-        if same != lq_path:
+        if same != lq_path and not (lq_path.name in clean and same.name in clean):
             yield f"{lq_path}: the same picture as {same}; remove its pair"
     if len(whole) < 2:
         return

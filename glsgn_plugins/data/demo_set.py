@@ -24,7 +24,8 @@ TRAIN_PHOTOS = ("chelsea.png", "rocket.jpg", "motorcycle_left.png")
 UNSEEN_PHOTO = "coffee.png"
 RAINS_PER_PHOTO = 8
 VEIL = (0.02, 0.05)
-"""Of rain too far away to be seen as streaks: what the shipped weights have never been shown."""
+"""Of rain too far away to be seen as streaks: one even kind of mist, which the weights can be
+fine-tuned for."""
 
 SEED = 2207
 

@@ -243,7 +243,9 @@ def find_pairs(
             for is not clear.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; expected the set's own")
+        raise InputError(
+            f"{root}: no such folder; expected the set's own, with its images below it"
+        )
     if layout is None:
         if lq is None or gt is None:
             raise InputError("a paired set needs a layout and its split, or the patterns lq and gt")

@@ -236,6 +236,15 @@ def finish_set(
         shutil.rmtree(out / UNFINISHED)
 
 
+def clean_pairs(folder: Path) -> frozenset[str]:
+    """Names of the pairs of a set made here whose truth is the input; none of any other set."""
+    try:
+        pairs = read_json(folder / METADATA)["pairs"]
+        return frozenset(p["name"] for p in pairs if p["parameters"].get("faint") is not None)
+    except (InputError, LookupError, TypeError, AttributeError):  # another's file of that name
+        return frozenset()
+
+
 def parameters_of(metadata: dict[str, Any], pair: dict[str, Any]) -> Parameters:
     """The degradation of a pair, from ``metadata.json``.
 

@@ -73,6 +73,9 @@ def restore_file(
             changes.
         say: Told what is left out of the target, and what :func:`glsgn_plugins.restore` says.
 
+    Returns:
+        The photograph, its pixels before and after.
+
     Raises:
         InputError: A file can't be read or written, the target's format can't hold the picture, or
             as of :func:`glsgn_plugins.restore_array`.

@@ -253,7 +253,7 @@ def restore(
         overlap: Pixels that tiles share; an eighth of ``tile`` unless given. Not for GLSGN.
         amp: ``"bf16"`` or ``"fp16"``: autocast.
         memory: Bytes that streaming is to make do with on the device, beside network and images; by
-            default 384 MiB on a CPU, and half of what is free elsewhere.
+            default 640 MiB on a CPU, and half of what is free elsewhere.
         steady: ``auto`` goes by the image's size alone, and nothing smaller is tried where memory
             runs out, so that what comes out, and its PSNR, doesn't depend on what else is running.
         progress: Told which share of the work is done, up to 1.

@@ -431,7 +431,7 @@ def test_overfits_a_rainy_crop(rainy_pair):
         ({"coarse_side": 31}, "coarse_side: expected a number of pixels, 32 or more, or None"),
         (
             {"coarse_side": 64, "long_side": 64},
-            "coarse_side: with long_side a copy stands for the image already; drop one",
+            "coarse_side: 64, but with long_side 64 a copy stands for the image already; set one",
         ),
     ],
 )
@@ -480,6 +480,12 @@ def test_the_size_to_restore_at_may_be_set():
     assert net.coarse_side == net.options["coarse_side"] == 320
     with pytest.raises(InputError, match="GLSGN coarse_side: expected a number of pixels"):
         net.coarse_side = 3
+    with pytest.raises(InputError, match="coarse_side: 320, but with long_side 640 a copy stands"):
+        net.long_side = 640
+    net.coarse_side, net.long_side = None, 640
+    with pytest.raises(InputError, match="coarse_side: 320, but with long_side 640 a copy stands"):
+        net.coarse_side = 320
+    assert GLSGN(**net.options).long_side == 640  # what was set is what is saved and loaded
 
 
 def test_weights_of_a_network_that_restores_in_another_way_say_so():

@@ -63,6 +63,26 @@ def test_a_good_set_is_found_right_and_basicsr_reads_its_meta_info(good, tmp_pat
     assert [sample["lq"].shape for sample in dataset] == [(3, 100, 140)] * 4
 
 
+def test_clean_pairs_that_were_made_so_are_right(good, tmp_path, capsys):
+    root = tmp_path / "rain"
+    shares = [x for name in ("before", "after", "grey") for x in ("--share", name, "0")]
+    photographs = ["--clean", str(good / "test" / "gt"), "--per-image", "6", "--workers", "1"]
+    argv = ["synthesize", "rain", *photographs, *shares, "--share", "identity", "1"]
+    assert main([*argv, "--out", str(root)]) == 0
+    same = [(root / "lq" / path.name).read_bytes() for path in (root / "lq").iterdir()]
+    assert len(set(same)) < len(same) == 12  # several clean ones of one photograph
+    capsys.readouterr()
+    assert main(["prepare", str(root), "--workers", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "12 of them are clean on purpose, by the set's metadata.json" in said
+    assert "12 pairs are right, 0 problems" in said
+    (root / "metadata.json").write_text('{"pairs": ["another tool\'s"]}')
+    assert main(["prepare", str(root), "--workers", "1"]) == 1
+    said = capsys.readouterr().out
+    assert "clean on purpose" not in said
+    assert said.count("the same picture as its truth") == 12
+
+
 def test_a_meta_info_file_that_names_other_files_is_kept(good, tmp_path, capsys):
     root = tmp_path / "UHD-Haze"
     shutil.copytree(good, root)
