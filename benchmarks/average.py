@@ -49,17 +49,16 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="a .safetensors or .pth that isn't there yet")
     parser.add_argument("weights", nargs="+", metavar="FILE=SHARE")
     parser.add_argument("--heads", choices=("luma",), help="leave colours as they are")
-    parser.add_argument("--long-side", type=int, help="for the record of the network, pixels")
-    parser.add_argument("--coarse-side", type=int, help="likewise")
+    side = parser.add_mutually_exclusive_group()
+    side.add_argument("--long-side", type=int, help="for the record of the network, pixels")
+    side.add_argument("--coarse-side", type=int, help="likewise")
     args = parser.parse_args()
     shares = dict(entry.rsplit("=", 1) for entry in args.weights)
     weights, options = average({file: float(share) for file, share in shares.items()})
     if args.heads:
         change_luma_alone(weights)
-    if args.long_side:
-        options = {**options, "long_side": args.long_side}
-    if args.coarse_side:
-        options = {**options, "coarse_side": args.coarse_side}
+    if args.long_side or args.coarse_side:  # one takes the place of the other
+        options = {**options, "long_side": args.long_side, "coarse_side": args.coarse_side}
     write_weights(weights, args.out, torch.float16, options)
 
 

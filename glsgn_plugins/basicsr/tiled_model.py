@@ -39,7 +39,7 @@ class TiledSRModel(SRModel):
     - ``tile_overlap``: pixels; an eighth of ``tile`` unless given.
     - ``strength``: how much of the change is wanted, from 0 to 1.5; 1 unless given.
 
-    A GLSGN with ``long_side`` is validated by that, as ``restore`` has it.
+    A GLSGN with ``long_side`` or ``coarse_side`` is validated by that, as ``restore`` has it.
 
     Images stay in host memory, and what is needed of them is moved to the device. Under a launcher
     each rank takes its share of the images; scores are those of all.

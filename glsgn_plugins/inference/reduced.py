@@ -8,6 +8,7 @@ even is our choice).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -94,12 +95,38 @@ def restore_reduced(
 
 
 def reduced_copy(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Means over what each pixel of the copy shows, float32."""
+    """Means over what each pixel of the copy shows, float32; see :func:`area_means`."""
     # A plane at a time: at 16K a copy of all in floating point has more than a gigabyte.
-    planes = [
-        F.adaptive_avg_pool2d(as_float(image[:, c : c + 1]), size) for c in range(image.shape[1])
-    ]
+    planes = [area_means(as_float(image[:, c : c + 1]), size) for c in range(image.shape[1])]
     return torch.cat(planes, dim=1)
+
+
+def area_means(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """``(N, C, H, W)`` in floating point to ``(N, C, *size)``, by the area that pixels cover.
+
+    Pooling takes pixels whole where sizes don't divide: windows overlap, and a copy that is hardly
+    smaller is blurred.
+    """
+    if values.shape[2] % size[0] == values.shape[3] % size[1] == 0:
+        return F.adaptive_avg_pool2d(values, size)  # the same, four times as fast
+    for dim, length in ((2, size[0]), (3, size[1])):
+        values = _line_means(values, dim, length)
+    return values
+
+
+def _line_means(values: Tensor, dim: int, length: int) -> Tensor:
+    step = values.shape[dim] / length
+    edges = torch.arange(length + 1, dtype=torch.float64) * step  # on the CPU: MPS has no float64
+    first = edges[:-1].floor()
+    shape = [length if d == dim else 1 for d in range(values.ndim)]
+    means = torch.zeros((), device=values.device)
+    for k in range(math.ceil(step) + 1):
+        at = first + k
+        covered = torch.minimum(edges[1:], at + 1) - torch.maximum(edges[:-1], at)
+        weight = (covered.clamp(min=0) / step).to(torch.float32).view(shape).to(values.device)
+        taken = at.long().clamp(max=values.shape[dim] - 1).to(values.device)
+        means = means + values.index_select(dim, taken) * weight
+    return means
 
 
 def strips(height: int) -> list[slice]:
@@ -124,10 +151,10 @@ def _fitted(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def enlarged(values: Tensor, rows: slice, height: int, width: int) -> Tensor:
     """Those rows of ``values`` enlarged to ``height`` x ``width``, bilinear."""
     last = values.shape[2] - 1
-    at = torch.arange(rows.start, rows.stop, dtype=torch.float64, device=values.device)
+    at = torch.arange(rows.start, rows.stop, dtype=torch.float64)  # on the CPU: MPS has no float64
     at = ((at + 0.5) * (values.shape[2] / height) - 0.5).clamp(0, last)
-    above = at.floor().long()
-    share = (at - above).to(values)[:, None]
+    share = (at - at.floor()).to(torch.float32).to(values)[:, None]
+    above = at.long().to(values.device)
     strip = torch.lerp(values[:, :, above], values[:, :, (above + 1).clamp(max=last)], share)
     size = (strip.shape[2], width)
     return F.interpolate(strip, size, mode="bilinear", align_corners=False)

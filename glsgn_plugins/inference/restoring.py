@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from glsgn_plugins.archs.glsgn import GLSGN
 from glsgn_plugins.errors import InputError, is_whole, unknown_name
-from glsgn_plugins.inference.coarse import restore_by_coarse
+from glsgn_plugins.inference.coarse import coarse_size, restore_by_coarse
 from glsgn_plugins.inference.memory import bytes_per_pixel, free_memory
 from glsgn_plugins.inference.reduced import check_long_side, reduced_size, restore_reduced
 from glsgn_plugins.inference.steps import NotFollowedError
@@ -249,7 +249,8 @@ def restore(
             change up to the images: for haze, whose removal is a smooth gain and offset. 0 for the
             images alone, without any copy. By default what the network says: its ``long_side``, as
             the haze weights have it; or its ``coarse_side``, as those of rain: then the images are
-            restored, and so is a copy of that size, from which what is coarse is taken.
+            restored, and beside those with more than twice its pixels a copy of that size is, from
+            which what is coarse is taken.
         overlap: Pixels that tiles share; an eighth of ``tile`` unless given. Not for GLSGN.
         amp: ``"bf16"`` or ``"fp16"``: autocast.
         memory: Bytes that streaming is to make do with on the device, beside network and images; by
@@ -300,8 +301,8 @@ def restore(
         long_side = glsgn.long_side
         coarse_side = None if long_side else glsgn.coarse_side
     size = (image.shape[2], image.shape[3])
-    side = long_side or coarse_side
-    copy = reduced_size(*size, side) if side else size
+    copy = reduced_size(*size, long_side) if long_side else size
+    beside = coarse_size(*size, coarse_side) if coarse_side else None
 
     def run(
         these: Tensor,
@@ -310,12 +311,12 @@ def restore(
     ) -> Tensor:
         return _restore(net, these, tile, overlap, amp, memory, steady, progress, say)
 
-    if copy == size:
-        restored = run(image)
-    elif coarse_side:
-        restored = restore_by_coarse(image, copy, run, progress, say)
-    else:
+    if copy != size:
         restored = restore_reduced(image, copy, run)
+    elif beside is not None:
+        restored = restore_by_coarse(image, beside, run, progress, say)
+    else:
+        restored = run(image)
     return blend(image, restored, strength, mask, keep_colour)
 
 

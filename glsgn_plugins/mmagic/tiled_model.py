@@ -24,7 +24,7 @@ class TiledEditModel(BaseEditModel):
     - ``tile_overlap``: pixels; an eighth of ``tile`` unless given.
     - ``strength``: how much of the change is wanted, from 0 to 1.5; 1 unless given.
 
-    A GLSGN with ``long_side`` is tested by that, as ``restore`` has it.
+    A GLSGN with ``long_side`` or ``coarse_side`` is tested by that, as ``restore`` has it.
 
     Args:
         options: Those of ``BaseEditModel``.
