@@ -97,10 +97,10 @@ class GLSGN(nn.Module):
             the network: :func:`~glsgn_plugins.inference.restore` and the validation of both
             frameworks restore a copy of that size and carry its change up. ``None`` for the
             images themselves. :meth:`forward` doesn't use it.
-        coarse_side: Likewise the size of a copy that is restored beside an image of more than twice
-            its pixels (a panorama's is as high as that of a photograph). What is coarse comes from
-            the copy, whose streaks and mist are no larger than those of training, what is fine from
-            the image (our choice).
+        coarse_side: Likewise the size of a copy that is restored beside an image of three times its
+            pixels or more (a panorama's is as high as that of a photograph). What is coarse comes
+            from the copy, whose streaks and mist are no larger than those of training, what is fine
+            from the image (our choice).
         return_pathways: In training mode return :class:`PathwayOutputs`.
         checkpointing: In training, recompute each pathway in the backward pass: less memory on
             large crops, about a third more time.

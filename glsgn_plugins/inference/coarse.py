@@ -27,13 +27,12 @@ Measured at 3840x2160 with copies of 1280 pixels (docs/training.md): in the pres
 
 SHAPE = 9 / 16
 """Of a photograph, short side by long one. Pictures that are longer, as panoramas are, get a copy
-as high as that of a photograph, since their streaks are as large: a panorama of 5120x720 loses 1.4
-to 2.3 dB by a copy of 1280x180."""
+as high as that of a photograph, since their streaks are as large: a panorama of 5120x720 loses 2
+to 3 dB by a copy of 1280x180 (docs/training.md)."""
 
-LARGEST = 0.5
-"""Share of an image's pixels that a copy has at most; else the image is restored alone. From 1281
-to 1600 pixels a copy of 1280 gained nothing (0.1 to 0.2 dB behind in ``plain``, level in ``real``),
-and took as long as the image."""
+LARGEST = 1 / 3
+"""Share of an image's pixels that a copy has at most; else the image is restored alone, which is
+0.2 dB ahead at 1920 pixels and level at 2560 (docs/training.md)."""
 
 Say = Callable[[str], None]
 

@@ -249,8 +249,8 @@ def restore(
             change up to the images: for haze, whose removal is a smooth gain and offset. 0 for the
             images alone, without any copy. By default what the network says: its ``long_side``, as
             the haze weights have it; or its ``coarse_side``, as those of rain: then the images are
-            restored, and beside those with more than twice its pixels a copy of that size is, from
-            which what is coarse is taken.
+            restored, and beside those with three times its pixels or more a copy of that size is,
+            from which what is coarse is taken.
         overlap: Pixels that tiles share; an eighth of ``tile`` unless given. Not for GLSGN.
         amp: ``"bf16"`` or ``"fp16"``: autocast.
         memory: Bytes that streaming is to make do with on the device, beside network and images; by

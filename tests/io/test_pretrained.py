@@ -70,7 +70,7 @@ def test_rain_in_a_large_photograph_gains_by_the_copy_beside_it():
     net = load_pretrained("rain")
     assert net.coarse_side == 1280
     clean = cv2.resize(
-        read_image(photo("astronaut.png")), (2048, 2048), interpolation=cv2.INTER_CUBIC
+        read_image(photo("astronaut.png")), (2560, 2560), interpolation=cv2.INTER_CUBIC
     )
     lq = Rain().sample(np.random.default_rng(1)).apply(clean)
     alone, beside = (restore_array(net, lq, long_side=side) for side in (0, None))
