@@ -43,7 +43,7 @@ def coarse_size(height: int, width: int, coarse_side: int) -> tuple[int, int] | 
     Args:
         height: Of the image, in pixels.
         width: Of the image.
-        coarse_side: Long side of the copy of a photograph of 16:9 or less long ones.
+        coarse_side: Long side, in pixels, of the copy of a photograph no longer than 16:9.
 
     Returns:
         Both; ``None`` for an image that is small enough to do without.
