@@ -139,8 +139,8 @@ def run(args: argparse.Namespace) -> int:
     left = [job for job in jobs if args.overwrite or not _made(job[1], args.compare)]
     if len(left) < len(jobs):
         print(
-            f"{len(jobs) - len(left)} of {len(jobs)} are in {args.output} already, however they "
-            "were made; --overwrite makes them anew"
+            f"{args.output}: {len(jobs) - len(left)} of {len(jobs)} skipped: there "
+            "already, maybe by other settings; --overwrite makes them anew"
         )
     net = load_pretrained(args.task) if args.weights is None else read_glsgn(args.weights)
     net = net.to(memory_format=torch.channels_last).to(device)

@@ -167,7 +167,7 @@ def test_a_folder_keeps_its_structure_and_goes_on_where_it_was(weights, tmp_path
     times = {p: p.stat().st_mtime_ns for p in out.rglob("*.*")}
     (out / "a.png").unlink()
     assert command(*argv) == 0
-    assert "1 of 2 are in" in capsys.readouterr().out
+    assert "1 of 2 skipped: there already" in capsys.readouterr().out
     assert (out / "a.png").exists()
     b = out / "deep/b.tif"
     assert b.stat().st_mtime_ns == times[b]
@@ -182,7 +182,7 @@ def test_a_pattern_that_reaches_into_the_output_goes_on_too(weights, tmp_path, c
     argv = (tmp_path / "**/*.png", tmp_path / "out", "--weights", weights)
     assert command(*argv) == 0
     assert command(*argv) == 0
-    assert "2 of 2 are in" in capsys.readouterr().out
+    assert "2 of 2 skipped: there already" in capsys.readouterr().out
 
 
 def test_a_comparison_is_made_later_and_takes_nothings_place(weights, tmp_path, capsys):
