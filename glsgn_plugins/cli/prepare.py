@@ -95,7 +95,7 @@ def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: 
     looked = inspect_pairs(own, args.workers, clean)
     seen = list(tqdm(looked, desc="Checking", unit="pair", total=len(own)))
     if args.shard.whole:
-        return _conclude(args, layout, split, pairing, seen)
+        return _conclude(args, layout, split, pairing, clean, seen)
     lines = _cut(args, seen, pairing.pairs) if args.sub_images else {}
     for problem in (line for one in seen for line in one.problems):
         print(f"  {problem}")
@@ -108,7 +108,7 @@ def _prepare(args: argparse.Namespace, layout: str | None, split: str, pairing: 
     if found is None:
         print("the shard that finishes last compares all pairs and writes the set's files")
         return 1 if wrong else 0
-    code = _conclude(args, layout, split, pairing, *found)
+    code = _conclude(args, layout, split, pairing, clean, *found)
     forget_notes(notes)
     return max(code, int(wrong))
 
@@ -134,18 +134,18 @@ def _conclude(
     layout: str | None,
     split: str,
     pairing: Any,
+    clean: frozenset[str],
     seen: list[PairReport],
     lines: dict[Pair, Lines] | None = None,
 ) -> int:
     """Say what is wrong with all pairs, and write the set's files.
 
-    ``lines`` are those of sub-images that shards have cut already.
+    ``clean`` are as of ``clean_pairs``, ``lines`` those of sub-images that shards have cut already.
     """
     from glsgn_plugins.data.checks import problems_across_pairs
-    from glsgn_plugins.data.set_records import clean_pairs
 
     problems = [*pairing.problems(), *(line for one in seen for line in one.problems)]
-    problems += problems_across_pairs(seen, clean_pairs(args.folder))
+    problems += problems_across_pairs(seen, clean)
     for problem in problems:
         print(f"  {problem}")
     right = [one for one in seen if not one.problems]
