@@ -21,11 +21,6 @@ from glsgn_plugins.io.images import read_image
 from glsgn_plugins.io.weights import read_glsgn
 
 
-def psnr(one: np.ndarray, two: np.ndarray) -> float:
-    difference = one.astype(np.float64) - two.astype(np.float64)
-    return float(-10 * np.log10(np.mean(difference**2) / 255**2))
-
-
 def rainy(paths: list[Path], width: int, preset: str) -> list[tuple[np.ndarray, np.ndarray]]:
     """Inputs and truths of 16:9 and that width, each in the rain of its own seed."""
     pairs = []
@@ -68,7 +63,9 @@ def main() -> None:
             for how in (by_long_side_alone, rule):
                 restoring.coarse_size = how
                 made.append([restore_array(net, lq) for lq, _ in pairs])
-            figures = [mean(psnr(out, gt) for out, (_, gt) in zip(outs, pairs)) for outs in made]
+            figures = [
+                mean(cv2.PSNR(out, gt) for out, (_, gt) in zip(outs, pairs)) for outs in made
+            ]
             print(
                 f"| {name} | {preset} |", " | ".join(f"{x:.2f}" for x in figures), "|", flush=True
             )

@@ -13,9 +13,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from glsgn_plugins.archs.glsgn import MIN_SIZE
 from glsgn_plugins.errors import InputError
-from glsgn_plugins.inference.reduced import area_means, enlarged, reduced_copy, strips
+from glsgn_plugins.inference.reduced import (
+    area_means,
+    enlarged,
+    reduced_copy,
+    reduced_size,
+    strips,
+)
 from glsgn_plugins.inference.stream import Progress
 
 CELL = 3
@@ -47,12 +52,13 @@ def coarse_size(height: int, width: int, coarse_side: int) -> tuple[int, int] | 
 
     Returns:
         Both; ``None`` for an image that is small enough to do without.
+
+    Raises:
+        InputError: The image has no pixels.
     """
-    long, short = max(height, width), max(1, min(height, width))
-    scale = max(coarse_side / long, SHAPE * coarse_side / short, MIN_SIZE / short)
-    if scale * scale > LARGEST:
-        return None
-    return max(round(height * scale), MIN_SIZE), max(round(width * scale), MIN_SIZE)
+    longer = max(height, width) / max(1, min(height, width)) * SHAPE
+    size = reduced_size(height, width, coarse_side * max(1, longer))
+    return size if size[0] * size[1] <= LARGEST * height * width else None
 
 
 @torch.no_grad()

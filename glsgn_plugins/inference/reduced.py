@@ -51,7 +51,7 @@ def check_long_side(long_side: object, name: str = "long_side") -> None:
     )
 
 
-def reduced_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+def reduced_size(height: int, width: int, long_side: float) -> tuple[int, int]:
     """Rows and columns of the copy; the picture's own where it is no longer than ``long_side``."""
     if not height or not width:
         raise InputError(f"expected images with pixels; got {height}x{width}")

@@ -104,6 +104,11 @@ def test_the_copy_shows_streaks_at_one_size_whatever_the_picture_is_shaped_like(
     assert coarse_size(*size, 1280) == copy
 
 
+def test_an_image_without_pixels_is_named():
+    with pytest.raises(InputError, match="expected images with pixels; got 0x50"):
+        coarse_size(0, 50, 1280)
+
+
 def test_copies_are_means_by_area():
     values = torch.rand(2, 3, 47, 90, generator=torch.Generator().manual_seed(0))
     for size in ((46, 89), (31, 64), (13, 20), (47, 90)):
