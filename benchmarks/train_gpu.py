@@ -389,7 +389,7 @@ def judge(net: nn.Module, args: argparse.Namespace) -> None:
 def shown(preset: str, args: argparse.Namespace) -> list[Picture]:
     """What is judged on; real pairs once."""
     real = args.real if preset == "real" else None
-    return pictures(args.task, args.test, real, json.dumps({"preset": preset}), draws=1)
+    return pictures(args.task, args.test, real, json.dumps({"preset": preset}), args.draws)
 
 
 def save(net: nn.Module, args: argparse.Namespace, options: dict[str, Any]) -> None:
@@ -420,6 +420,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="train: .safetensors, and .json of its figures")
     parser.add_argument("--test", type=Path, help="train: folder of photographs to measure on")
     parser.add_argument("--real", type=Path, help="train: folder with rain/lq, rain/gt and so on")
+    parser.add_argument("--draws", type=int, default=1, help="train: weathers of each photograph")
     args = parser.parse_args()
     if args.what == "crops":
         make_crops(args)

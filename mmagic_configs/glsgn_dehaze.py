@@ -3,7 +3,7 @@
 #   eight GPUs:   mim train mmagic mmagic_configs/glsgn_dehaze.py --gpus 8 --launcher pytorch
 #   go on:        the same with --resume
 #   test:         mim test mmagic mmagic_configs/glsgn_dehaze.py --checkpoint FILE
-#   fine-tune:    load_from = "glsgn://haze": shipped weights, which are of glsgn_s, long_side=256
+#   fine-tune:    load_from = "glsgn://haze": shipped weights, which are of glsgn_s, long_side=320
 # Memory and time on a GPU: not measured yet; benchmarks/side_by_side.py measures both.
 _base_ = [
     "_base_/runtime.py",
@@ -15,7 +15,7 @@ _base_ = [
 experiment_name = "glsgn-b_4xb512-lr5e-4-200k_uhd-haze"
 work_dir = f"./work_dirs/{experiment_name}"
 
-# 256 with glsgn://haze: a copy of that size is restored, and its change carried up.
+# 320 with glsgn://haze: a copy of that size is restored, and its change carried up.
 model = dict(generator=dict(long_side=None))
 pairs = dict(
     metainfo=dict(dataset_type="uhd-haze", task_name="dehazing"),

@@ -100,14 +100,14 @@ def test_the_command_does_so_against_haze_unless_told_otherwise(tmp_path, capsys
     clean = read_image(photo("coffee.png"))
     (tmp_path / "in.png").write_bytes(png(clean))
     net = load_pretrained("haze")
-    assert net.long_side == 256
-    for more, long_side in (([], 256), (["--long-side", "0"], 0)):
+    assert net.long_side == 320
+    for more, long_side in (([], 320), (["--long-side", "0"], 0)):
         argv = ["restore", str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--task", "haze"]
         assert main([*argv, "--device", "cpu", "--overwrite", *more]) == 0
         expected = restore_array(net, clean, long_side=long_side)
         assert np.abs(read_image(tmp_path / "out.png").astype(int) - expected).max() <= 1
-    assert "171x256" in capsys.readouterr().err
-    assert np.array_equal(restore_array(net, clean), restore_array(net, clean, long_side=256))
+    assert "213x320" in capsys.readouterr().err
+    assert np.array_equal(restore_array(net, clean), restore_array(net, clean, long_side=320))
     assert psnr(tensor(restore_array(net, clean)), tensor(clean)) > 25
     assert main([*argv, "--long-side", "7"]) == 2
     assert "error: --long-side: expected a number of pixels" in capsys.readouterr().err
